@@ -1,0 +1,67 @@
+"""Fit pretrained tensors to a model that differs in classes, input channels or image size.
+
+The rules are timm's: see `create_model`. Anything else that differs stays an error of `load_state`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from .layers.position import resample_position_embedding
+
+
+def adapt_tensors(
+    model: nn.Module, expected: dict[str, Tensor], tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return tensors that fit `expected` where the documented rules allow it."""
+    names = {id(module): name for name, module in model.named_modules()}
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    head = names.get(id(classifier), "head")
+    adapted = {}
+    for key, tensor in tensors.items():
+        target = expected.get(key)
+        if key.rpartition(".")[0] == head and (target is None or target.shape != tensor.shape):
+            continue  # another number of classes: the new classifier keeps its initialisation
+        if target is not None and target.shape != tensor.shape:
+            tensor = _fit(model, key, tensor, target)
+        adapted[key] = tensor
+    for key, value in expected.items():
+        if key.rpartition(".")[0] == head:
+            adapted.setdefault(key, value)
+    return adapted
+
+
+def _fit(model: nn.Module, key: str, tensor: Tensor, target: Tensor) -> Tensor:
+    if tensor.ndim == 4 and key == _first_convolution(model):
+        return _fit_channels(tensor, target.shape[1])
+    if tensor.ndim == 3 and key.rpartition(".")[2] in ("pos_embed", "pos_embedding"):
+        side = math.isqrt(tensor.shape[1])
+        grid = _grid_of(model, target.shape[1])
+        if side * side == tensor.shape[1] and tensor.shape[2] == target.shape[2]:
+            return resample_position_embedding(tensor, (side, side), grid)
+    return tensor
+
+
+def _first_convolution(model: nn.Module) -> str:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return f"{name}.weight"
+    return ""
+
+
+def _fit_channels(weight: Tensor, channels: int) -> Tensor:
+    """(out, 3, kh, kw) -> (out, channels, kh, kw): sum for one channel, else repeat and rescale."""
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    repeats = -(-channels // weight.shape[1])
+    return weight.repeat(1, repeats, 1, 1)[:, :channels] * (weight.shape[1] / channels)
+
+
+def _grid_of(model: nn.Module, tokens: int) -> tuple[int, int]:
+    for module in model.modules():
+        grid = getattr(module, "grid", None)
+        if isinstance(grid, tuple) and grid[0] * grid[1] == tokens:
+            return grid
+    return math.isqrt(tokens), math.isqrt(tokens)

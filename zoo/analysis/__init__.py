@@ -1,0 +1,1 @@
+"""Architecture-blind measurements on models and their attention. Plots are in `plots` alone."""

@@ -1,0 +1,1 @@
+"""One torch-free data file per family. `zoo.registry` discovers every module here by its FAMILY."""

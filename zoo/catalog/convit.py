@@ -1,0 +1,76 @@
+"""ConViT (GPSA): sizes, licences, weights."""
+
+from ..records import Family, InputSpec, Licence, WeightsRecord
+
+_HEAD_DIM = {
+    "tiny": 48,
+    "small": 48,
+    "base": 48,
+    "tiny_plus": 64,
+    "small_plus": 64,
+    "base_plus": 64,
+}
+_HEADS = {"tiny": 4, "small": 9, "base": 16}
+
+FAMILY = Family(
+    name="convit",
+    builder="convit:ConViT",
+    summary="vision transformer with gated positional self-attention (GPSA)",
+    paper="arXiv:2103.10697",
+    bibtex="""@inproceedings{dascoli2021convit,
+  title     = {ConViT: Improving Vision Transformers with Soft Convolutional Inductive Biases},
+  author    = {d'Ascoli, St{\\'e}phane and Touvron, Hugo and Leavitt, Matthew L. and Morcos, Ari S.
+               and Biroli, Giulio and Sagun, Levent},
+  booktitle = {Proceedings of the 38th International Conference on Machine Learning (ICML)},
+  year      = {2021}
+}""",
+    upstream="github.com/facebookresearch/convit",
+    licence=Licence(
+        code="Apache-2.0",
+        weights="Apache-2.0",
+        note="Upstream's LICENSE and README say Apache-2.0, the headers of its convit.py and models.py "
+        "CC-BY-NC. This implementation is written from the paper; ours is Apache-2.0.",
+    ),
+    variants={
+        "convit_nano": {
+            "img_size": 32,
+            "patch_size": 4,
+            "num_classes": 10,
+            "embed_dim": 96,
+            "depth": 5,
+            "num_heads": 4,
+            "mlp_ratio": 2.0,
+            "local_up_to_layer": 4,
+        },
+        **{
+            f"convit_{size}": {
+                "embed_dim": _HEAD_DIM[size] * _HEADS[size.removesuffix("_plus")],
+                "num_heads": _HEADS[size.removesuffix("_plus")],
+            }
+            for size in _HEAD_DIM
+        },
+    },
+    descriptions={"convit_nano": "our own small ConViT for 32 x 32 images"},
+    inputs={
+        "convit_nano": InputSpec(
+            size=(32, 32),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            interpolation="bicubic",
+            crop_pct=1.0,
+        )
+    },
+    tiny={
+        "img_size": 32,
+        "patch_size": 8,
+        "num_classes": 7,
+        "embed_dim": 32,
+        "depth": 3,
+        "num_heads": 4,
+        "mlp_ratio": 2.0,
+        "local_up_to_layer": 2,
+    },
+    weights=(),
+    cite_note="Cite d'Ascoli et al. for GPSA. how-do-vits-work's network called convit is "
+    "conv_attention_vit_* here and has other authors.",
+)

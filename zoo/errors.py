@@ -1,0 +1,153 @@
+"""Every error that the zoo raises on purpose. One root, a stable `code`, and an exit status.
+
+A message says what was wrong, what was received and what to do next. Each class also inherits the
+builtin that a caller would expect (`LookupError`, `ValueError`, `OSError`), so plain `except` works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """Root of the zoo's errors.
+
+    Attributes:
+        code: stable machine-readable name of the failure, e.g. ``"unknown_model"``.
+        exit_code: exit status of the command line (2 usage, 3 bad input, 4 integrity, 5 network,
+            6 resources, 7 parity or provider).
+    """
+
+    code = "error"
+    exit_code = 3
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:  # LookupError children would otherwise quote the message
+        return str(self.args[0]) if self.args else self.code
+
+
+class UnknownModelError(ZooError, LookupError):
+    """A model, tag or version that the registry does not know."""
+
+    code = "unknown_model"
+
+
+class DuplicateNameError(ZooError, ValueError):
+    """Two records claim the same name."""
+
+    code = "duplicate_name"
+
+
+class ConfigError(ZooError, ValueError):
+    """An impossible or unknown constructor argument, or an invalid record."""
+
+    code = "config"
+
+
+class NoWeightsError(ZooError, LookupError):
+    """Pretrained weights were asked for and none can be loaded."""
+
+    code = "no_weights"
+
+
+class IncompatibleWeightsError(ZooError, ValueError):
+    """Weights made for another version of the architecture."""
+
+    code = "incompatible_weights"
+
+
+class WeightsFileError(ZooError, ValueError):
+    """A weights file that is not a readable safetensors container."""
+
+    code = "weights_file"
+
+
+class WeightsMismatchError(ZooError, ValueError):
+    """Tensors that do not fit the model: missing, unexpected, or of another shape."""
+
+    code = "weights_mismatch"
+
+    @classmethod
+    def between(
+        cls,
+        what: str,
+        missing: Iterable[str] = (),
+        unexpected: Iterable[str] = (),
+        wrong_shape: Iterable[str] = (),
+    ) -> WeightsMismatchError:
+        """Build the error from lists of names; at most ten of each are printed."""
+        parts = [
+            f"{len(names)} {label}: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
+            for label, names in (
+                ("missing", sorted(missing)),
+                ("unexpected", sorted(unexpected)),
+                ("of another shape", sorted(wrong_shape)),
+            )
+            if names
+        ]
+        return cls(f"{what} does not fit the model; " + "; ".join(parts))
+
+
+class IntegrityError(ZooError, OSError):
+    """Bytes that differ from their recorded SHA-256 or size, or a truncated file."""
+
+    code = "integrity"
+    exit_code = 4
+
+
+class ImageError(ZooError, ValueError):
+    """An image that cannot be read, or of an unusable kind."""
+
+    code = "image"
+
+
+class InputError(ZooError, ValueError):
+    """An array or tensor of the wrong shape, dtype or range."""
+
+    code = "input"
+
+
+class NetworkError(ZooError, OSError):
+    """A remote file could not be fetched."""
+
+    code = "network"
+    exit_code = 5
+
+
+class ResourceError(ZooError, OSError):
+    """Disk full, directory not writable, file missing, or not enough memory."""
+
+    code = "resource"
+    exit_code = 6
+
+
+class MissingDependencyError(ZooError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+    code = "missing_dependency"
+    exit_code = 6
+
+
+class ParityError(ZooError, ArithmeticError):
+    """An exported file is too far from its float64 reference."""
+
+    code = "parity"
+    exit_code = 7
+
+
+class ProviderError(ZooError, RuntimeError):
+    """The execution provider that was asked for did not run the graph."""
+
+    code = "provider"
+    exit_code = 7
+
+
+class ExportError(ZooError, RuntimeError):
+    """A model could not be written in the format asked for."""
+
+    code = "export"
+    exit_code = 7

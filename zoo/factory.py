@@ -1,0 +1,152 @@
+"""create_model: record + overrides -> a checked constructor call -> `nn.Module` in training mode."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, NoWeightsError
+from .labels import read_labels
+from .records import InputSpec, ModelRecord, PretrainedCfg, WeightsRecord
+from .registry import get_record
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Module:
+    """Build a model of the zoo, in training mode.
+
+    Args:
+        name: a model reference: ``ARCH[.TAG][@X.Y.Z]``, a directory that training, import or export
+            wrote, ``hf-hub:org/name[@revision]``, or ``timm:NAME``.
+        pretrained: load weights: those that the tag and version pick, by default the newest of the
+            first tag. Verified by SHA-256 and loaded strictly.
+        overrides: constructor keywords, e.g. ``num_classes``, ``in_chans``, ``img_size``,
+            ``drop_path_rate``. With `pretrained`, another ``num_classes`` starts a new classifier,
+            another ``in_chans`` sums or repeats the first convolution over channels, and another
+            ``img_size`` resamples the position embedding, as timm does; nothing else may differ.
+    Returns: the model; ``model.pretrained_cfg`` says what it is (`PretrainedCfg`, frozen).
+    Raises:
+        UnknownModelError: unknown name, tag or version; the nearest ones are named.
+        ConfigError: an unknown or impossible keyword.
+        NoWeightsError: `pretrained` and there are no weights to load.
+        IntegrityError, WeightsMismatchError, IncompatibleWeightsError: see `zoo.weights`.
+    Example:
+        >>> model = zoo.create_model("convit_nano", pretrained=True).eval()
+        >>> model(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
+    """
+    from . import references
+
+    if not references.is_registry_name(name):
+        return references.create_from_reference(name, pretrained, overrides)
+    record = get_record(name)
+    if not pretrained:
+        return build(record, overrides)
+    if record.selected is None:
+        raise NoWeightsError(_no_weights(record))
+    return build_with_weights(record, record.selected, overrides)
+
+
+def build(record: ModelRecord, overrides: Mapping[str, Any]) -> nn.Module:
+    """A randomly initialised model. Raises: ConfigError."""
+    config = {**record.config, **overrides}
+    model = construct(record.family.builder, config)
+    labels = read_labels("imagenet1k") if getattr(model, "num_classes", 0) == 1000 else ()
+    model.pretrained_cfg = PretrainedCfg(
+        architecture=record.name,
+        architecture_version=record.family.version,
+        num_classes=model.num_classes,
+        input=_input_of(record.input, config),
+        labels=labels,
+        licence=record.family.licence.weights,
+        model_args=dict(overrides),
+    )
+    return model
+
+
+def build_with_weights(
+    record: ModelRecord, weights: WeightsRecord, overrides: Mapping[str, Any]
+) -> nn.Module:
+    """A model with the weights of a record, adapted to `overrides` as `create_model` describes."""
+    from .weights import check_architecture, fetch, load_state, read_tensors
+
+    check_architecture(weights, record)
+    trained = {**weights.overrides}
+    config = {**record.config, **trained, **overrides}
+    model = construct(record.family.builder, config)
+    tensors = read_tensors(fetch(weights), weights.name)
+    load_state(model, tensors, weights.name, adapt=bool(overrides))
+    same_classes = model.num_classes == {**record.config, **trained}.get("num_classes", 1000)
+    model.pretrained_cfg = PretrainedCfg(
+        architecture=record.name,
+        architecture_version=record.family.version,
+        tag=weights.tag,
+        version=weights.version,
+        sha256=weights.sha256 if not overrides else "",
+        num_classes=model.num_classes,
+        input=_input_of(weights.input or record.input, config),
+        labels=read_labels(weights.labels) if same_classes else (),
+        licence=weights.licence or record.family.licence.weights,
+        model_args={**trained, **overrides},
+    )
+    return model
+
+
+def _no_weights(record: ModelRecord) -> str:
+    tags = ", ".join(record.tags) or "none"
+    return (
+        f"{record.name} has no weights to load (tags: {tags}); train some with "
+        f"`convattn train {record.name} --data digits --out run/`, or pass pretrained=False"
+    )
+
+
+def _input_of(spec: InputSpec, config: Mapping[str, Any]) -> InputSpec:
+    """The input spec after overrides of the image size and the channels."""
+    from dataclasses import replace
+
+    size = config.get("img_size", spec.size)
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    chans = config.get("in_chans", spec.in_chans)
+    if chans == spec.in_chans:
+        return replace(spec, size=size)
+    grey = lambda values: (sum(values) / len(values),) * chans  # noqa: E731
+    return replace(spec, size=size, in_chans=chans, mean=grey(spec.mean), std=grey(spec.std))
+
+
+@functools.cache
+def find_class(builder: str) -> type[nn.Module]:
+    """``"module:Class"`` inside `zoo.models` -> the class, imported relatively."""
+    module, _, name = builder.partition(":")
+    return getattr(importlib.import_module(f".models.{module}", __package__), name)
+
+
+def construct(builder: str, config: Mapping[str, Any]) -> nn.Module:
+    """Call a model's constructor with checked keywords.
+
+    Raises: ConfigError that names the nearest keyword, or repeats what the constructor objected to.
+    """
+    cls = find_class(builder)
+    accepted = list(inspect.signature(cls).parameters)
+    for keyword in config:
+        if keyword not in accepted:
+            near = difflib.get_close_matches(keyword, accepted, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(accepted)}"
+            raise ConfigError(
+                f"{cls.__name__} has no argument {keyword!r}{hint}", code="unknown_argument"
+            )
+    try:
+        return cls(**config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{cls.__name__} cannot be built: {error}") from error
+
+
+def state_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Shapes of the state dict by key."""
+    return {key: value.shape for key, value in model.state_dict().items()}

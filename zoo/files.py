@@ -1,0 +1,120 @@
+"""Reading, hashing and atomically writing files. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import ResourceError, WeightsFileError, ZooError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_regular_file(path: str | os.PathLike[str], what: str = "file") -> bytes:
+    """Read a whole regular file into memory.
+
+    A FIFO or device would block or never end, so they are refused before a byte is read.
+
+    Raises:
+        ResourceError: the file does not exist or cannot be read.
+        WeightsFileError: it exists and is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ResourceError(
+            f"cannot read {what} {os.fspath(path)!r}: {error.strerror}; check the path and its rights",
+            code="not_found" if error.errno == errno.ENOENT else "unreadable",
+        ) from None
+    with os.fdopen(descriptor, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            raise WeightsFileError(
+                f"{os.fspath(path)!r} is not a regular file; pass the path of a {what}",
+                code="not_a_file",
+            )
+        return handle.read()
+
+
+def resource_error(error: OSError, path: str | os.PathLike[str]) -> ResourceError:
+    """Translate an `OSError` met while writing `path` into the zoo's own, with advice."""
+    advice = {
+        errno.ENOSPC: ("disk_full", "free some space or choose another --out"),
+        errno.EDQUOT: ("disk_full", "the quota is used up; choose another --out"),
+        errno.EFBIG: ("disk_full", "the file size limit is reached; choose another --out"),
+        errno.EACCES: ("not_writable", "choose a directory that you may write to"),
+        errno.EPERM: ("not_writable", "choose a directory that you may write to"),
+        errno.EROFS: ("not_writable", "the file system is read-only; choose another --out"),
+        errno.ENOTDIR: ("not_writable", "a part of the path is a file; choose another --out"),
+        errno.EEXIST: ("not_writable", "a file of that name is in the way; choose another --out"),
+    }
+    code, next_step = advice.get(error.errno or 0, ("resource", "see the reason above"))
+    reason = error.strerror or str(error)
+    return ResourceError(f"cannot write {os.fspath(path)!r}: {reason}; {next_step}", code=code)
+
+
+def make_directory(path: str | os.PathLike[str]) -> Path:
+    """Create a directory (and its parents) that we are going to write into.
+
+    Raises: ResourceError if it cannot be created or written to.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise resource_error(error, directory) from None
+    return directory
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed to `path` on success, removed on any failure.
+
+    The temporary file keeps the suffix of the target, because some writers choose their format by
+    it. It is flushed to disk before the rename, so that a crash leaves the old file or the new one.
+    """
+    target = Path(path)
+    make_directory(target.parent)
+    temporary = target.parent / f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}{target.suffix}"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except ZooError:
+        raise
+    except OSError as error:
+        raise resource_error(error, target) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file atomically. Raises: ResourceError."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 text file atomically. Raises: ResourceError."""
+    write_bytes(path, text.encode("utf-8"))

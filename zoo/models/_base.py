@@ -1,0 +1,63 @@
+"""What timm users find on every model, written once: heads, embeddings, feature info."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class ImageClassifier(nn.Module):
+    """forward = forward_head(forward_features(x)).
+
+    Subclasses set `num_classes`, `num_features` (width before the classifier) and `feature_info`
+    (dicts with `module`, `num_chs`, `reduction`, in order of execution), and implement
+    `forward_features`, `forward_head`, `get_classifier` and `_set_classifier`.
+    """
+
+    num_classes: int
+    num_features: int
+    feature_info: list[dict[str, Any]]
+    pretrained_cfg: Any = None  # set by `zoo.create_model`
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) float -> logits (B, num_classes), or embeddings if num_classes is 0."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        raise NotImplementedError
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer (`nn.Identity` if num_classes is 0)."""
+        raise NotImplementedError
+
+    def _set_classifier(self, classifier: nn.Module) -> None:
+        raise NotImplementedError
+
+    def _make_classifier(self) -> nn.Module:
+        classes = self.num_classes
+        return nn.Linear(self.num_features, classes) if classes > 0 else nn.Identity()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one for `num_classes` (0: none, embeddings).
+
+        Raises: ValueError for a `global_pool`, which is fixed by the architecture.
+        """
+        if global_pool is not None:
+            raise ValueError(
+                f"{type(self).__name__} pools as its paper does; global_pool={global_pool!r} "
+                "cannot be changed, leave it out"
+            )
+        self.num_classes = num_classes
+        reference = next(self.parameters())
+        classifier = self._make_classifier()
+        self._set_classifier(classifier.to(device=reference.device, dtype=reference.dtype))
+
+
+def check_image(x: Tensor, in_chans: int) -> None:
+    """Raise ValueError unless `x` is a batch (B, in_chans, H, W)."""
+    if x.ndim != 4 or x.shape[1] != in_chans:
+        raise ValueError(
+            f"expected a batch of images (B, {in_chans}, H, W); got shape {tuple(x.shape)}"
+        )

@@ -1,0 +1,225 @@
+"""Find models by name: discover the catalogue, parse ``arch.tag@version``, list, suggest. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, DuplicateNameError, UnknownModelError
+from .records import VERSION, Family, InputSpec, Metric, ModelRecord, WeightsRecord
+
+_registered: list[WeightsRecord] = []  # added at run time by `register_weights`
+_catalogs_read: set[str] = set()
+_REFERENCE = re.compile(r"(?P<arch>[^.@]+)(\.(?P<tag>[^@]+))?(@(?P<version>.+))?")
+
+
+@functools.cache
+def families() -> dict[str, Family]:
+    """All families of the catalogue by name. Raises: DuplicateNameError."""
+    found: dict[str, Family] = {}
+    owner: dict[str, str] = {}
+    catalog = importlib.import_module(".catalog", __package__)
+    for module in sorted(info.name for info in pkgutil.iter_modules(catalog.__path__)):
+        if module.startswith("_"):
+            continue
+        family: Family = importlib.import_module(f".catalog.{module}", __package__).FAMILY
+        _refuse_duplicate(found, family.name, "family")
+        found[family.name] = family
+        for name in family.variants:
+            _refuse_duplicate(owner, name, "model")
+            owner[name] = family.name
+        _refuse_duplicate_weights(family.weights)
+    return found
+
+
+def _refuse_duplicate(known: dict[str, Any], name: str, what: str) -> None:
+    if name in known:
+        raise DuplicateNameError(f"the {what} name {name!r} is taken; choose another")
+
+
+def _refuse_duplicate_weights(records: Iterable[WeightsRecord]) -> None:
+    seen: set[str] = set()
+    for record in records:
+        if record.name in seen:
+            raise DuplicateNameError(
+                f"weights {record.name} are registered already; published versions never change, "
+                "so choose a new version"
+            )
+        seen.add(record.name)
+
+
+def list_families() -> list[str]:
+    """Names of all families, sorted."""
+    return sorted(families())
+
+
+def list_models(
+    filter: str | Sequence[str] = "",
+    *,
+    family: str | None = None,
+    pretrained: bool = False,
+    with_tags: bool = False,
+) -> list[str]:
+    """Names of models, in the order of the catalogue.
+
+    Args:
+        filter: a shell pattern or several, e.g. ``"convit*"``; empty means all.
+        family: only this family.
+        pretrained: only models whose weights load without an import step.
+        with_tags: one entry ``arch.tag`` per set of weights instead of one per architecture.
+    Raises: UnknownModelError for an unknown family.
+    Example: ``list_models("*nano", pretrained=True) -> ["conv_attention_vit_nano", "convit_nano"]``
+    """
+    _load_user_catalog()
+    if family is not None and family not in families():
+        raise UnknownModelError(_unknown("family", family, list_families()))
+    patterns = [filter] if isinstance(filter, str) else list(filter)
+    patterns = [p for p in patterns if p] or ["*"]
+    names: list[str] = []
+    for group in families().values():
+        if family is not None and group.name != family:
+            continue
+        for name in group.variants:
+            tags = tuple(dict.fromkeys(w.tag for w in _weights_of(group, name)))
+            entries = [f"{name}.{tag}" for tag in tags] if with_tags else [name]
+            if pretrained and not tags:
+                continue
+            names += [e for e in entries if any(fnmatch.fnmatchcase(e, p) for p in patterns)]
+    return names
+
+
+def split_reference(reference: str) -> tuple[str, str | None, str | None]:
+    """``"arch[.tag][@X.Y.Z]"`` -> (arch, tag, version). Raises: UnknownModelError if malformed."""
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UnknownModelError(
+            f"{reference!r} is not a model name; expected ARCH[.TAG][@X.Y.Z], e.g. convit_nano.digits"
+        )
+    version = match["version"]
+    if version is not None and not VERSION.fullmatch(version):
+        raise UnknownModelError(f"the version in {reference!r} must be X.Y.Z, e.g. @1.0.0")
+    return match["arch"], match["tag"], version
+
+
+def get_record(reference: str) -> ModelRecord:
+    """Everything known about ``arch[.tag][@version]``.
+
+    Without a tag the family's first one is selected, without a version the newest of that tag.
+    Raises: UnknownModelError, with the nearest names.
+    """
+    _load_user_catalog()
+    arch, tag, version = split_reference(reference)
+    family = next((f for f in families().values() if arch in f.variants), None)
+    if family is None:
+        names = [name for f in families().values() for name in f.variants]
+        raise UnknownModelError(_unknown("model", arch, names) + "; `convattn list` shows all")
+    weights = _weights_of(family, arch)
+    return ModelRecord(
+        name=arch,
+        family=family,
+        config=dict(family.variants[arch]),
+        input=family.inputs.get(arch, family.input),
+        weights=weights,
+        selected=_select(arch, weights, tag, version),
+    )
+
+
+def _weights_of(family: Family, arch: str) -> tuple[WeightsRecord, ...]:
+    found = [w for w in (*family.weights, *_registered) if w.model == arch]
+    tags = list(dict.fromkeys(w.tag for w in found))
+    found.sort(key=lambda w: (tags.index(w.tag), [-part for part in w.version_key]))
+    return tuple(found)
+
+
+def _select(
+    arch: str, weights: tuple[WeightsRecord, ...], tag: str | None, version: str | None
+) -> WeightsRecord | None:
+    if tag is None and version is None:
+        return weights[0] if weights else None
+    tags = list(dict.fromkeys(w.tag for w in weights))
+    if tag is None and tags:
+        tag = tags[0]
+    if tag not in tags:
+        have = f"it has {', '.join(tags)}" if tags else "it has no weights"
+        near = difflib.get_close_matches(tag or "", tags, 1)
+        hint = f"; did you mean {arch}.{near[0]}?" if near else ""
+        raise UnknownModelError(f"{arch} has no tag {tag!r}; {have}{hint}", code="unknown_tag")
+    candidates = [w for w in weights if w.tag == tag]
+    if version is None:
+        return candidates[0]
+    for record in candidates:
+        if record.version == version:
+            return record
+    versions = ", ".join(w.version for w in candidates)
+    raise UnknownModelError(
+        f"{arch}.{tag} has no version {version}; it has {versions}", code="unknown_version"
+    )
+
+
+def _unknown(what: str, name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), 3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown {what} {name!r}{hint}"
+
+
+def register_weights(record: WeightsRecord) -> None:
+    """Add weights at run time, e.g. of a private Hub repository.
+
+    Raises: UnknownModelError if the model does not exist, DuplicateNameError if the same
+        (model, tag, version) does: published versions never change.
+    """
+    known = get_record(record.model).weights
+    _refuse_duplicate_weights((*known, record))
+    _registered.append(record)
+
+
+def weights_from_dict(values: dict[str, Any]) -> WeightsRecord:
+    """Build a record from JSON values (`CONVATTN_CATALOG` files). Raises: ConfigError."""
+    values = dict(values)
+    if "input" in values and values["input"] is not None:
+        values["input"] = InputSpec.from_dict(values["input"])
+    values["metrics"] = tuple(Metric(**m) for m in values.get("metrics", ()))
+    values["architecture_versions"] = tuple(values.get("architecture_versions", (1,)))
+    try:
+        return WeightsRecord(**values)
+    except TypeError as error:
+        raise ConfigError(f"not a weights record: {error}", code="record") from None
+
+
+def _read_catalog(path: str) -> None:
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        records = [weights_from_dict(entry) for entry in entries]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"CONVATTN_CATALOG={path!r} must be a JSON list of weights records: {error}",
+            code="catalog",
+        ) from None
+    for record in records:
+        register_weights(record)
+
+
+def _load_user_catalog() -> None:
+    path = os.environ.get("CONVATTN_CATALOG")
+    if path and path not in _catalogs_read:
+        _catalogs_read.add(path)  # before reading: registering looks names up again
+        try:
+            _read_catalog(path)
+        except Exception:
+            _catalogs_read.discard(path)
+            raise
+
+
+def with_weights(record: ModelRecord, weights: WeightsRecord | None) -> ModelRecord:
+    """The same model with another selection of weights."""
+    return replace(record, selected=weights)

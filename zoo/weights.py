@@ -1,0 +1,185 @@
+"""Weights: fetch -> verify SHA-256 -> read safetensors -> load strictly; one function each.
+
+The digest is computed on every load from the very bytes that are then parsed, so that a file changed
+on disk or in a cache is never used. Bytes are read into memory: nothing is mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    IncompatibleWeightsError,
+    IntegrityError,
+    WeightsFileError,
+    WeightsMismatchError,
+)
+from .files import read_regular_file, sha256_bytes
+from .records import ModelRecord, WeightsRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BUNDLED = Path(__file__).parent / "bundled"
+MAX_HEADER_BYTES = 4 << 20
+MAX_TENSORS = 20_000
+
+_KINDS = (
+    (b"<!doctype html", "an HTML page (an error page saved as a file?)"),
+    (b"<html", "an HTML page (an error page saved as a file?)"),
+    (b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull` to get the file itself)"),
+    (b"PK\x03\x04", "a zip archive (a PyTorch .pth file? use `convattn import`)"),
+    (b"\x80\x02", "a Python pickle (a PyTorch .pth file? use `convattn import`)"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x08", "not safetensors (an ONNX model?)"),
+    (b'{"', "a JSON document (an error message saved as a file?)"),
+)
+
+
+def check_architecture(weights: WeightsRecord, record: ModelRecord) -> None:
+    """Raises: IncompatibleWeightsError if the weights were made for other forward numerics."""
+    if record.family.version not in weights.architecture_versions:
+        fits = ", ".join(str(v) for v in weights.architecture_versions)
+        raise IncompatibleWeightsError(
+            f"{weights.name} fits version {fits} of the {record.family.name} architecture; this is "
+            f"version {record.family.version}. Use weights made for it, or an older convattn-zoo"
+        )
+
+
+def fetch(record: WeightsRecord) -> bytes:
+    """The verified bytes of a weights file, from the package or from the Hub.
+
+    Raises: IntegrityError (size or digest differ), NetworkError, ResourceError.
+    """
+    if record.bundled:
+        data = read_regular_file(BUNDLED / record.bundled, "weights file")
+        verify_bytes(data, record)
+        return data
+    from .hub import download_verified
+
+    return download_verified(record)
+
+
+def verify_bytes(data: bytes, record: WeightsRecord) -> None:
+    """Raises: IntegrityError if `data` is not exactly the recorded file."""
+    if len(data) != record.size_bytes:
+        raise IntegrityError(
+            f"{record.name} has {len(data)} bytes, expected {record.size_bytes}; {_guess(data)}"
+            "the file is damaged, install or download it again",
+            code="truncated" if len(data) < record.size_bytes else "integrity",
+        )
+    digest = sha256_bytes(data)
+    if digest != record.sha256:
+        raise IntegrityError(
+            f"{record.name} has SHA-256 {digest}, expected {record.sha256}; {_guess(data)}"
+            "the file was changed, install or download it again",
+            code="hash",
+        )
+
+
+def _guess(data: bytes) -> str:
+    kind = wrong_kind(data)
+    return f"it looks like {kind}; " if kind else ""
+
+
+def wrong_kind(data: bytes) -> str:
+    """What the first bytes say the file is, if it clearly is not safetensors; else ''."""
+    head = data[:64].lstrip().lower()
+    return next((kind for magic, kind in _KINDS if head.startswith(magic.lower())), "")
+
+
+def read_header(data: bytes, what: str) -> dict[str, Any]:
+    """Parse and check the safetensors header: tensor name -> {dtype, shape, data_offsets}.
+
+    Raises: WeightsFileError (wrong kind, malformed), IntegrityError (truncated).
+    """
+    if not data:
+        raise IntegrityError(f"{what} is empty; download or export it again", code="truncated")
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if length > len(data) - 8 or length < 2 or data[8:9] != b"{":
+        kind = wrong_kind(data)
+        if kind:
+            raise WeightsFileError(
+                f"{what} is {kind}; expected a safetensors file", code="wrong_kind"
+            )
+        if 2 <= length <= MAX_HEADER_BYTES and data[8:9] in (b"{", b""):
+            raise IntegrityError(
+                f"{what} is cut short: its header needs {8 + length} bytes, the file has {len(data)}; "
+                "download or export it again",
+                code="truncated",
+            )
+        raise WeightsFileError(f"{what} is not a safetensors file", code="wrong_kind")
+    if length > MAX_HEADER_BYTES:
+        raise WeightsFileError(
+            f"{what} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read",
+            code="limit",
+        )
+    try:
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
+        header.pop("__metadata__", None)
+        end = max((info["data_offsets"][1] for info in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise WeightsFileError(f"{what} has a malformed safetensors header: {error}") from None
+    if len(header) > MAX_TENSORS:
+        raise WeightsFileError(
+            f"{what} holds {len(header)} tensors; at most {MAX_TENSORS} are read", code="limit"
+        )
+    if isinstance(end, int) and 8 + length + end > len(data):
+        raise IntegrityError(
+            f"{what} is cut short: its tensors need {8 + length + end} bytes, the file has {len(data)}; "
+            "download or export it again",
+            code="truncated",
+        )
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"duplicate key {next(k for k in keys if keys.count(k) > 1)!r}")
+    return dict(pairs)
+
+
+def read_tensors(data: bytes, what: str) -> dict[str, Tensor]:
+    """Parse a safetensors file held in memory. Raises: WeightsFileError, IntegrityError."""
+    import safetensors
+    import safetensors.torch
+
+    read_header(data, what)
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise WeightsFileError(f"{what} is not a valid safetensors file: {error}") from None
+
+
+def load_state(
+    model: nn.Module, tensors: Mapping[str, Tensor], what: str, *, adapt: bool = False
+) -> None:
+    """Load a state dict strictly: same keys, shapes and floating-point-ness, or an error.
+
+    Args:
+        adapt: allow what `create_model` documents: a classifier of another width stays newly
+            initialised, another number of input channels is summed or repeated, and position
+            embeddings are resampled.
+    Raises: WeightsMismatchError that lists what is missing, unexpected or of another shape.
+    """
+    expected = model.state_dict()
+    tensors = dict(tensors)
+    if adapt:
+        from .adaptation import adapt_tensors
+
+        tensors = adapt_tensors(model, expected, tensors)
+    wrong = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected.keys() & tensors.keys()
+        if tensors[key].shape != expected[key].shape
+        or tensors[key].is_floating_point() != expected[key].is_floating_point()
+    ]
+    missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or unexpected or wrong:
+        raise WeightsMismatchError.between(what, missing, unexpected, wrong)
+    model.load_state_dict(tensors, strict=True)
