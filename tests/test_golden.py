@@ -1,7 +1,7 @@
 """Golden cases: our constructors against recorded outputs of the original implementations.
 
-`CONVATTN_GOLDENS` names another folder in the same format. Only manifest.json, specs/ and data/ are read
-from it; weights and inputs are made by this repository's `tests/goldens/fill.py`.
+`CONVATTN_GOLDENS` names another folder in the same format. Only manifest.json, specs/ and data/ are
+read from it; weights and inputs are made by this repository's `tests/goldens/fill.py`.
 """
 
 from __future__ import annotations

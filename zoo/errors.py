@@ -1,7 +1,8 @@
 """Every error that the zoo raises on purpose. One root, a stable `code`, and an exit status.
 
 A message says what was wrong, what was received and what to do next. Each class also inherits the
-builtin that a caller would expect (`LookupError`, `ValueError`, `OSError`), so plain `except` works.
+builtin that a caller would expect (`LookupError`, `ValueError`, `OSError`), so plain `except`
+works.
 """
 
 from __future__ import annotations

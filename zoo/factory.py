@@ -1,4 +1,6 @@
-"""create_model: record + overrides -> a checked constructor call -> `nn.Module` in training mode."""
+"""create_model: record + overrides -> a checked constructor call -> `nn.Module` in training
+mode.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, NoWeightsError
@@ -99,6 +102,39 @@ def build_with_weights(
     return model
 
 
+def create_random(name: str, seed: int, **overrides: Any) -> nn.Module:
+    """A randomly initialised model whose every label says so: its tag is "random".
+
+    The same seed gives the same weights on one version of torch; the global generator is untouched.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = create_model(name, **overrides)
+    return _tagged(model, "random")
+
+
+def create_from_file(name: str, file: str, **overrides: Any) -> nn.Module:
+    """A model with the weights of a safetensors file, loaded strictly; its tag is "custom".
+
+    Raises: WeightsFileError, WeightsMismatchError, IntegrityError, ResourceError.
+    """
+    from .files import read_regular_file, sha256_bytes
+    from .weights import load_state, read_tensors
+
+    data = read_regular_file(file, "weights file")
+    tensors = read_tensors(data, file)
+    model = create_model(name, **overrides)
+    load_state(model, tensors, file)
+    return _tagged(model, "custom", sha256_bytes(data))
+
+
+def _tagged(model: nn.Module, tag: str, sha256: str = "") -> nn.Module:
+    model.pretrained_cfg = replace(model.pretrained_cfg, tag=tag, sha256=sha256)
+    return model
+
+
 def _no_weights(record: ModelRecord) -> str:
     tags = ", ".join(record.tags) or "none"
     return (
@@ -109,8 +145,6 @@ def _no_weights(record: ModelRecord) -> str:
 
 def _input_of(spec: InputSpec, config: Mapping[str, Any]) -> InputSpec:
     """The input spec after overrides of the image size and the channels."""
-    from dataclasses import replace
-
     size = config.get("img_size", spec.size)
     size = (size, size) if isinstance(size, int) else tuple(size)
     chans = config.get("in_chans", spec.in_chans)

@@ -41,7 +41,8 @@ def read_regular_file(path: str | os.PathLike[str], what: str = "file") -> bytes
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ResourceError(
-            f"cannot read {what} {os.fspath(path)!r}: {error.strerror}; check the path and its rights",
+            f"cannot read {what} {os.fspath(path)!r}: {error.strerror}; check the path and its "
+            f"rights",
             code="not_found" if error.errno == errno.ENOENT else "unreadable",
         ) from None
     with os.fdopen(descriptor, "rb") as handle:

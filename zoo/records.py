@@ -1,14 +1,15 @@
 """What the zoo knows about its models: frozen records that validate themselves. No torch here.
 
-A fact stands in exactly one record. `Family` describes an architecture and its sizes, `WeightsRecord`
-one published set of weights, `ModelRecord` is the view of one size that the registry hands out.
+A fact stands in exactly one record. `Family` describes an architecture and its sizes,
+`WeightsRecord` one published set of weights, `ModelRecord` is the view of one size that the
+registry hands out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigError
@@ -54,7 +55,8 @@ class InputSpec:
         _require(self.in_chans > 0, f"in_chans must be positive; got {self.in_chans}")
         _require(
             len(self.mean) == len(self.std) and min(self.std) > 0,
-            f"mean and std must have one positive-deviation entry per channel; got {self.mean}, {self.std}",
+            f"mean and std must have one positive-deviation entry per channel; got {self.mean}, "
+            f"{self.std}",
         )
         _require(
             self.interpolation in ("bicubic", "bilinear", "nearest"),
@@ -105,7 +107,9 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """Licences of code and of weights, separately, as upstream states them (SPDX where one exists)."""
+    """Licences of code and of weights, separately, as upstream states them (SPDX where one
+    exists).
+    """
 
     code: str
     weights: str
@@ -116,8 +120,8 @@ class Licence:
 class WeightsRecord:
     """One immutable set of weights, keyed by (model, tag, version).
 
-    Exactly one location: `bundled` (a file name inside the package), or `repo` + `revision` + `file`
-    (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`.
+    Exactly one location: `bundled` (a file name inside the package), or `repo` + `revision` +
+    `file` (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`.
 
     Args:
         model, tag, version: ``model.tag@version``; the version is ``X.Y.Z``.
@@ -229,8 +233,8 @@ class Family:
 class ModelRecord:
     """One model of the zoo, as `zoo.get_record` returns it.
 
-    `weights` holds all versions of all tags, newest first within a tag; `selected` is the one that the
-    reference (``arch[.tag][@version]``) picks, or None if the model has none.
+    `weights` holds all versions of all tags, newest first within a tag; `selected` is the one that
+    the reference (``arch[.tag][@version]``) picks, or None if the model has none.
     """
 
     name: str
@@ -289,3 +293,19 @@ class PretrainedCfg:
         from .preprocessing import build_transform
 
         return build_transform(self.input)
+
+    @classmethod
+    def of(cls, model: Any) -> PretrainedCfg | None:
+        """The configuration that a model carries, or None if the zoo did not build it.
+
+        A model that torch.hub loaded carries that checkout's own class: it is converted by its
+        fields.
+        """
+        found = getattr(model, "pretrained_cfg", None)
+        if isinstance(found, cls):
+            return found
+        if type(found).__name__ != cls.__name__:
+            return None
+        values = {entry.name: getattr(found, entry.name) for entry in fields(cls)}
+        values["input"] = InputSpec.from_dict(values["input"].to_dict())
+        return cls(**values)

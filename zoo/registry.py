@@ -1,4 +1,6 @@
-"""Find models by name: discover the catalogue, parse ``arch.tag@version``, list, suggest. No torch."""
+"""Find models by name: discover the catalogue, parse ``arch.tag@version``, list, suggest. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,8 @@ def split_reference(reference: str) -> tuple[str, str | None, str | None]:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise UnknownModelError(
-            f"{reference!r} is not a model name; expected ARCH[.TAG][@X.Y.Z], e.g. convit_nano.digits"
+            f"{reference!r} is not a model name; expected ARCH[.TAG][@X.Y.Z], e.g. "
+            f"convit_nano.digits"
         )
     version = match["version"]
     if version is not None and not VERSION.fullmatch(version):

@@ -1,7 +1,7 @@
 """Weights: fetch -> verify SHA-256 -> read safetensors -> load strictly; one function each.
 
-The digest is computed on every load from the very bytes that are then parsed, so that a file changed
-on disk or in a cache is never used. Bytes are read into memory: nothing is mapped.
+The digest is computed on every load from the very bytes that are then parsed, so that a file
+changed on disk or in a cache is never used. Bytes are read into memory: nothing is mapped.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def read_header(data: bytes, what: str) -> dict[str, Any]:
             )
         if 2 <= length <= MAX_HEADER_BYTES and data[8:9] in (b"{", b""):
             raise IntegrityError(
-                f"{what} is cut short: its header needs {8 + length} bytes, the file has {len(data)}; "
+                f"{what} is cut short: its header needs {8 + length} bytes, the file has "
+                f"{len(data)}; "
                 "download or export it again",
                 code="truncated",
             )
@@ -130,7 +131,8 @@ def read_header(data: bytes, what: str) -> dict[str, Any]:
         )
     if isinstance(end, int) and 8 + length + end > len(data):
         raise IntegrityError(
-            f"{what} is cut short: its tensors need {8 + length + end} bytes, the file has {len(data)}; "
+            f"{what} is cut short: its tensors need {8 + length + end} bytes, the file has "
+            f"{len(data)}; "
             "download or export it again",
             code="truncated",
         )
@@ -183,3 +185,22 @@ def load_state(
     if missing or unexpected or wrong:
         raise WeightsMismatchError.between(what, missing, unexpected, wrong)
     model.load_state_dict(tensors, strict=True)
+
+
+def weights_bytes(model: nn.Module) -> bytes:
+    """The state dict as a safetensors file: the same weights give the same bytes.
+
+    Raises: WeightsFileError if a value is not finite.
+    """
+    import safetensors.torch
+    import torch
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise WeightsFileError(
+            f"{len(bad)} tensors are not finite, e.g. {bad[0]}; a model with NaN or infinity is "
+            f"not saved",
+            code="not_finite",
+        )
+    return safetensors.torch.save(state, metadata={"format": "pt"})

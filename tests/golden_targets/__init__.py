@@ -1,7 +1,7 @@
 """From the `build` entry of a golden case to our constructors: one module per original repository.
 
-A module maps upstream paths to functions in `TARGETS`; a function receives the positional and keyword
-arguments of the original constructor, already resolved, and returns a `Built`.
+A module maps upstream paths to functions in `TARGETS`; a function receives the positional and
+keyword arguments of the original constructor, already resolved, and returns a `Built`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ref:
-    """A class or function of the original, named by its path, with bound keywords ($ref, $partial)."""
+    """A class or function of the original, named by its path, with bound keywords ($ref,
+    $partial).
+    """
 
     path: str
     kwargs: tuple[tuple[str, Any], ...] = ()
@@ -39,7 +41,8 @@ class Built:
 def bind(args: list[Any], kwargs: dict[str, Any], **defaults: Any) -> dict[str, Any]:
     """Original arguments by name, as Python would bind them.
 
-    `defaults` lists all parameters in order; `...` marks a required one. Unknown names are a TypeError.
+    `defaults` lists all parameters in order; `...` marks a required one. Unknown names are a
+    TypeError.
     """
     names = list(defaults)
     if len(args) > len(names):

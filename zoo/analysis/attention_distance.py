@@ -9,14 +9,17 @@ from torch import Tensor
 def grid_distances(
     grid: tuple[int, int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> Tensor:
-    """Euclidean distances in patches between all pairs of a grid (H, W). Shape: (N, N), row-major."""
+    """Euclidean distances in patches between all pairs of a grid (H, W). Shape: (N, N),
+    row-major.
+    """
     rows = torch.arange(grid[0], dtype=dtype, device=device).repeat_interleave(grid[1])
     columns = torch.arange(grid[1], dtype=dtype, device=device).repeat(grid[0])
     return torch.hypot(columns[None] - columns[:, None], rows[None] - rows[:, None])
 
 
 def nonlocality(attention: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mean distance that a head attends over: (1/N) sum_ij A_ij |offset_ij|, averaged over the batch.
+    """Mean distance that a head attends over: (1/N) sum_ij A_ij |offset_ij|, averaged over the
+    batch.
 
     Args:
         attention: (B, nh, N, N), rows sum to 1, patches only (drop a class token first).

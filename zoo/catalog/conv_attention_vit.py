@@ -26,7 +26,8 @@ FAMILY = Family(
 }
 @inproceedings{yang2019convolutional,
   title     = {Convolutional Self-Attention Networks},
-  author    = {Yang, Baosong and Wang, Longyue and Wong, Derek F. and Chao, Lidia S. and Tu, Zhaopeng},
+  author    = {Yang, Baosong and Wang, Longyue and Wong, Derek F. and Chao, Lidia S.
+               and Tu, Zhaopeng},
   booktitle = {Proceedings of NAACL-HLT},
   year      = {2019}
 }""",
@@ -37,7 +38,7 @@ FAMILY = Family(
             "img_size": 32,
             "patch_size": 4,
             "num_classes": 10,
-            **_size(5, 96, 3, head_dim=32),
+            **_size(4, 96, 3, head_dim=32),
             "mlp_dim": 192,
         },
         "conv_attention_vit_tiny": _size(12, 192, 3),
@@ -70,6 +71,7 @@ FAMILY = Family(
         "mlp_dim": 48,
     },
     weights=(),
-    cite_note="Cite Park & Kim 2022 and Yang et al. 2019. The layer is written for images from scratch in "
+    cite_note="Cite Park & Kim 2022 and Yang et al. 2019. The layer is written for images from "
+    "scratch in "
     "the style of vit-pytorch and CvT. It is not ConViT: that is convit_* (d'Ascoli et al. 2021).",
 )

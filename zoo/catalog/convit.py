@@ -28,7 +28,8 @@ FAMILY = Family(
     licence=Licence(
         code="Apache-2.0",
         weights="Apache-2.0",
-        note="Upstream's LICENSE and README say Apache-2.0, the headers of its convit.py and models.py "
+        note="Upstream's LICENSE and README say Apache-2.0, the headers of its convit.py and "
+        "models.py "
         "CC-BY-NC. This implementation is written from the paper; ours is Apache-2.0.",
     ),
     variants={
@@ -37,10 +38,10 @@ FAMILY = Family(
             "patch_size": 4,
             "num_classes": 10,
             "embed_dim": 96,
-            "depth": 5,
+            "depth": 4,
             "num_heads": 4,
             "mlp_ratio": 2.0,
-            "local_up_to_layer": 4,
+            "local_up_to_layer": 3,
         },
         **{
             f"convit_{size}": {
@@ -70,7 +71,20 @@ FAMILY = Family(
         "mlp_ratio": 2.0,
         "local_up_to_layer": 2,
     },
-    weights=(),
+    weights=(
+        WeightsRecord(
+            model="convit_nano",
+            tag="digits",
+            version="1.0.0",
+            bundled="convit_nano.digits-1.0.0.safetensors",
+            sha256="1a7b70aa1cb1c1496491d00deb41c6e1d17845ebec35d33d838e827d174b45d6",
+            size_bytes=1246128,
+            architecture_versions=(1,),
+            labels="digits",
+            dataset="scikit-learn's handwritten digits, training part",
+            licence="Apache-2.0",
+        ),
+    ),
     cite_note="Cite d'Ascoli et al. for GPSA. how-do-vits-work's network called convit is "
     "conv_attention_vit_* here and has other authors.",
 )

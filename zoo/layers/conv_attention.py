@@ -1,14 +1,17 @@
-"""Two-dimensional convolutional self-attention: every pixel attends to a k x k window around itself.
+"""Two-dimensional convolutional self-attention: every pixel attends to a k x k window around
+itself.
 
 Convolutional self-attention is Yang et al., NAACL 2019, arXiv:1904.03107; this image form is
-how-do-vits-work `models/convit.py` (Park & Kim, ICLR 2022, arXiv:2202.06709), whose state-dict keys and
-numbers we keep. Keys and values are zero-padded, and padded positions take part in the softmax with
-logit 0 and value 0, as upstream. Where we differ: the default padding keeps the grid (upstream's default
-fails), the windows are never unfolded, and what cannot work is refused at construction.
+how-do-vits-work `models/convit.py` (Park & Kim, ICLR 2022, arXiv:2202.06709), whose state-dict keys
+and numbers we keep. Keys and values are zero-padded, and padded positions take part in the softmax
+with logit 0 and value 0, as upstream. Where we differ: the default padding keeps the grid
+(upstream's default fails), the windows are never unfolded, and what cannot work is refused at
+construction.
 
-Two exact forms of the same sum. *Bands*: one image row of queries against the zero-padded rows of its
-window, with a constant mask that keeps the k columns around each query. *Shifts*: one multiply-reduce per
-window offset. Bands need W * k * (W + 2p) logits per row and win on narrow maps, shifts win on wide ones.
+Two exact forms of the same sum. *Bands*: one image row of queries against the zero-padded rows of
+its window, with a constant mask that keeps the k columns around each query. *Shifts*: one
+multiply-reduce per window offset. Bands need W * k * (W + 2p) logits per row and win on narrow
+maps, shifts win on wide ones.
 """
 
 import torch
@@ -27,8 +30,9 @@ class ConvAttention2d(nn.Module):
         kernel_size: window side k, odd.
         dilation: distance between window positions in pixels.
         padding: zeros around keys and values; None keeps the grid, dilation * (k - 1) / 2.
-        kv_stride: kernel and stride of the key/value convolution. Above 1 the padded and windowed key
-            map must come out as large as the query map, or as one position that all queries share.
+        kv_stride: kernel and stride of the key/value convolution. Above 1 the padded and windowed
+            key map must come out as large as the query map, or as one position that all queries
+            share.
         dropout: dropout on the output.
         mask_border: exclude window positions outside the image instead of upstream's logit 0.
     Shape: (B, dim_in, H, W) -> (B, dim_out, H, W).
@@ -53,7 +57,8 @@ class ConvAttention2d(nn.Module):
             raise ValueError(f"kernel_size must be an odd positive int; got {kernel_size!r}")
         if dilation < 1 or kv_stride < 1:
             raise ValueError(
-                f"dilation and kv_stride must be positive; got dilation={dilation}, kv_stride={kv_stride}"
+                f"dilation and kv_stride must be positive; got dilation={dilation}, "
+                f"kv_stride={kv_stride}"
             )
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -68,7 +73,9 @@ class ConvAttention2d(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(inner, dim_out or dim_in, 1), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` is added to the logits; it broadcasts to (B, nh, H * W, k * k), offsets row-major."""
+        """`mask` is added to the logits; it broadcasts to (B, nh, H * W, k * k), offsets
+        row-major.
+        """
         q, k, v = self._project(x)
         bands = mask is None and not self.mask_border and self._keeps_grid(q, k)
         if bands and q.shape[3] <= _BAND_WIDTH:
@@ -82,7 +89,9 @@ class ConvAttention2d(nn.Module):
         return self.to_out(out)
 
     def attention_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attention over the window. Shape: (B, C, H, W) -> (B, nh, H * W, k * k), rows sum to 1."""
+        """Attention over the window. Shape: (B, C, H, W) -> (B, nh, H * W, k * k), rows sum to
+        1.
+        """
         q, k, _ = self._project(x)
         return self._window_weights(q, k, mask).flatten(2, 3)
 
@@ -118,7 +127,9 @@ class ConvAttention2d(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
 
     def _windows(self, x: Tensor, q: Tensor) -> list[Tensor]:
-        """The padded map seen at each window offset, row-major. Shape: each (B, nh, H or 1, W or 1, hd)."""
+        """The padded map seen at each window offset, row-major. Shape: each (B, nh, H or 1, W or 1,
+        hd).
+        """
         height, width = x.shape[2] - self._reach(), x.shape[3] - self._reach()
         if (height, width) != tuple(q.shape[2:4]) and (height, width) != (1, 1):
             raise ValueError(
@@ -132,14 +143,14 @@ class ConvAttention2d(nn.Module):
         windows = self._windows(k, q)
         logits = torch.stack([(q * w).sum(-1) for w in windows], dim=-1) * self.scale
         if self.mask_border:
-            logits = logits + self._border_bias(q)
+            logits = logits + self._border_bias(q, k)
         if mask is not None:
             shape = (*q.shape[:2], q.shape[2] * q.shape[3], len(windows))
             logits = logits + mask.expand(shape).reshape(logits.shape)
         return logits.softmax(-1)  # (B, nh, H, W, K * K)
 
-    def _border_bias(self, q: Tensor) -> Tensor:
-        inside = q.new_ones(1, 1, *q.shape[2:4], 1)
-        inside = F.pad(inside, (0, 0) + (self.padding,) * 4)
-        inside = torch.cat(self._windows(inside, q), dim=-1)  # (1, 1, H, W, K * K)
+    def _border_bias(self, q: Tensor, k: Tensor) -> Tensor:
+        height, width = (side - 2 * self.padding for side in k.shape[2:4])  # before padding
+        inside = F.pad(q.new_ones(1, 1, height, width, 1), (0, 0) + (self.padding,) * 4)
+        inside = torch.cat(self._windows(inside, q), dim=-1)  # (1, 1, H or 1, W or 1, K * K)
         return torch.zeros_like(inside).masked_fill(inside == 0, float("-inf"))

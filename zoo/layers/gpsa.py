@@ -1,17 +1,19 @@
 """Gated positional self-attention, and the plain self-attention it is compared with.
 
-d'Ascoli et al. 2021, *ConViT: Improving Vision Transformers with Soft Convolutional Inductive Biases*,
-arXiv:2103.10697. State-dict keys follow facebookresearch/convit `convit.py`. Where we differ: the grid
-is an argument (upstream takes the square root of N), relative positions are built in at least float32
-from the weights' own device and never stored, and the positional softmax is computed in its factors.
+d'Ascoli et al. 2021, *ConViT: Improving Vision Transformers with Soft Convolutional Inductive
+Biases*, arXiv:2103.10697. State-dict keys follow facebookresearch/convit `convit.py`. Where we
+differ: the grid is an argument (upstream takes the square root of N), relative positions are built
+in at least float32 from the weights' own device and never stored, and the positional softmax is
+computed in its factors.
 
-The positional logit w0*dx + w1*dy + w2*(dx^2 + dy^2) + b is a function of dx plus a function of dy, so
-on a full grid its softmax is an outer product, P = Py (x) Px, with
+The positional logit w0*dx + w1*dy + w2*(dx^2 + dy^2) + b is a function of dx plus a function of dy,
+so on a full grid its softmax is an outer product, P = Py (x) Px, with
 
     Px[x, x'] = softmax_x'(w0*dx + w2*dx^2)        Py[y, y'] = softmax_y'(w1*dy + w2*dy^2)
 
-and P @ v is two small products, over columns and over rows: O(N (H + W)) instead of O(N^2). b cancels.
-Both halves of the blend have rows that sum to one, so upstream's final renormalisation changes nothing.
+and P @ v is two small products, over columns and over rows: O(N (H + W)) instead of O(N^2). b
+cancels. Both halves of the blend have rows that sum to one, so upstream's final renormalisation
+changes nothing.
 """
 
 import math
@@ -31,7 +33,8 @@ def _check_heads(dim: int, num_heads: int) -> None:
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """softmax(q k^T * scale) v per head, then a linear projection (Vaswani et al., arXiv:1706.03762).
+    """softmax(q k^T * scale) v per head, then a linear projection (Vaswani et al.,
+    arXiv:1706.03762).
 
     Args:
         dim: token width C, divisible by `num_heads`.
@@ -91,12 +94,12 @@ class GatedPositionalSelfAttention(nn.Module):
         qk_scale: factor on the content term only; None means head_dim ** -0.5.
         attn_drop, proj_drop: dropout on the blended attention and on the output. With attn_drop > 0
             training uses the dense (N x N) form, since dropout acts on the blend.
-        locality_strength: initial locality a: head (i, j) starts as a Gaussian-like bump of precision a
-            around its own offset (section 2.2 of the paper).
+        locality_strength: initial locality a: head (i, j) starts as a Gaussian-like bump of
+            precision a around its own offset (section 2.2 of the paper).
         use_local_init: start v as the identity and positions as that convolution; otherwise random.
         base_grid: (height, width) in patches that the weights were trained on; for "image" scaling.
-        position_scaling: "patch" keeps the reach constant in patches, "image" constant as a fraction
-            of the image, when the grid differs from `base_grid`.
+        position_scaling: "patch" keeps the reach constant in patches, "image" constant as a
+            fraction of the image, when the grid differs from `base_grid`.
     Shape: (B, N, C), grid (H, W) with N = H * W in row-major order -> (B, N, C).
     Raises: ValueError if dim is not divisible by num_heads, or N is not H * W.
     """
@@ -192,11 +195,12 @@ class GatedPositionalSelfAttention(nn.Module):
         dtype = dtype or weight.dtype
         weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
         linear_x, linear_y, quadratic = weight[:, :, None, None].unbind(1)  # each (nh, 1, 1)
+        bias = self.pos_proj.bias[:, None, None].to(weight.dtype)  # cancels; backward reaches it
         factors = []
         for axis, linear in ((0, linear_y), (1, linear_x)):
             index = torch.arange(grid[axis], device=weight.device, dtype=weight.dtype)
             offset = (index[None, :] - index[:, None]) * self._unit(grid, axis)  # key - query
-            factors.append((linear * offset + quadratic * offset**2).softmax(-1).to(dtype))
+            factors.append((linear * offset + quadratic * offset**2 + bias).softmax(-1).to(dtype))
         return factors[0], factors[1]
 
     def _unit(self, grid: tuple[int, int], axis: int) -> float:
@@ -230,7 +234,8 @@ class GatedPositionalSelfAttention(nn.Module):
             grid = (side, side)
         if grid[0] * grid[1] != tokens:
             raise ValueError(
-                f"the tokens must fill the grid: {tokens} tokens do not make {grid[0]} x {grid[1]}; "
+                f"the tokens must fill the grid: {tokens} tokens do not make {grid[0]} x "
+                f"{grid[1]}; "
                 "pass grid=(height, width)"
             )
         return grid

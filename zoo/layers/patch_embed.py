@@ -11,7 +11,8 @@ class PatchEmbed(nn.Module):
     Images that are not whole patches are zero-padded at the bottom and the right.
 
     Args:
-        img_size: (height, width) or one number, in pixels; fixes `grid` only, any size may be passed.
+        img_size: (height, width) or one number, in pixels; fixes `grid` only, any size may be
+            passed.
         patch_size: (height, width) or one number.
         in_chans, embed_dim: channels in, token width out.
     Shape: (B, in_chans, H, W) -> (B, N, embed_dim), N = ceil(H/P) * ceil(W/P), row-major.

@@ -22,7 +22,8 @@ def patch_grid(size: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]
 def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
     """Zero-pad a map at the bottom and the right so that both sides are multiples.
 
-    Shape: (B, C, H, W) -> (B, C, ceil(H/mh)*mh, ceil(W/mw)*mw); the input itself if it fits already.
+    Shape: (B, C, H, W) -> (B, C, ceil(H/mh)*mh, ceil(W/mw)*mw); the input itself if it fits
+        already.
     """
     bottom, right = -x.shape[-2] % multiple[0], -x.shape[-1] % multiple[1]
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
@@ -31,7 +32,8 @@ def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
 def resample_position_embedding(
     pos_embed: Tensor, old: tuple[int, int], new: tuple[int, int]
 ) -> Tensor:
-    """Bicubic resampling of a learned position embedding to another grid (ViT, arXiv:2010.11929, 3.2).
+    """Bicubic resampling of a learned position embedding to another grid (ViT, arXiv:2010.11929,
+    3.2).
 
     Half precision is resampled in float32. The embedding itself is returned if the grids agree.
     Shape: (1, old_h * old_w, C) -> (1, new_h * new_w, C), row-major.

@@ -1,7 +1,7 @@
 """The pre-norm transformer block shared by the how-do-vits-work families, on tokens or on maps.
 
-Keys follow how-do-vits-work `models/attentions.py` (`shortcut.0/.1`, `norm1`, `attn`, `ff.net.0/.3`,
-`norm2`), so that checkpoints load as they are.
+Keys follow how-do-vits-work `models/attentions.py` (`shortcut.0/.1`, `norm1`, `attn`,
+`ff.net.0/.3`, `norm2`), so that checkpoints load as they are.
 """
 
 from torch import Tensor, nn
@@ -19,7 +19,9 @@ class _Permute(nn.Module):
 
 
 class LayerNorm2d(nn.Sequential):
-    """LayerNorm over the channels of every pixel. Shape: (B, C, H, W) -> the same. Keys under "1"."""
+    """LayerNorm over the channels of every pixel. Shape: (B, C, H, W) -> the same. Keys under
+    "1".
+    """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__(_Permute(0, 2, 3, 1), nn.LayerNorm(dim, eps=eps), _Permute(0, 3, 1, 2))

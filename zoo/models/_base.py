@@ -19,7 +19,9 @@ class ImageClassifier(nn.Module):
     pretrained_cfg: Any = None  # set by `zoo.create_model`
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) float -> logits (B, num_classes), or embeddings if num_classes is 0."""
+        """(B, in_chans, H, W) float -> logits (B, num_classes), or embeddings if num_classes is
+        0.
+        """
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""A vision transformer whose attention is 2-D convolutional (how-do-vits-work's "convit", NOT ConViT).
+"""A vision transformer whose attention is 2-D convolutional (how-do-vits-work's "convit", NOT
+ConViT).
 
-Cite Park & Kim, *How Do Vision Transformers Work?*, ICLR 2022, arXiv:2202.06709, whose code this follows
-(`models/convit.py`), and Yang et al., *Convolutional Self-Attention Networks*, NAACL 2019, arXiv:1904.03107,
-for the idea; ConViT (GPSA, arXiv:2103.10697) is another network, see `models/convit.py` here. Where we
-differ on purpose: the default padding keeps the grid, and images of any size run (zero-padded to whole
-patches, position embedding resampled bicubically).
+Cite Park & Kim, *How Do Vision Transformers Work?*, ICLR 2022, arXiv:2202.06709, whose code this
+follows (`models/convit.py`), and Yang et al., *Convolutional Self-Attention Networks*, NAACL 2019,
+arXiv:1904.03107, for the idea; ConViT (GPSA, arXiv:2103.10697) is another network, see
+`models/convit.py` here. Where we
+differ on purpose: the default padding keeps the grid, and images of any size run (zero-padded to
+whole patches, position embedding resampled bicubically).
 """
 
 import torch
@@ -25,7 +27,8 @@ from ._base import ImageClassifier, check_image
 class MapPositionEmbedding(nn.Module):
     """Adds a learned embedding to a map, resampled if the map is not the trained grid.
 
-    Shape: (B, C, Gh, Gw) -> the same. The parameter is (1, grid_h * grid_w, C), 0.02 * normal at first.
+    Shape: (B, C, Gh, Gw) -> the same. The parameter is (1, grid_h * grid_w, C), 0.02 * normal at
+        first.
     """
 
     def __init__(self, grid: tuple[int, int], dim: int) -> None:
@@ -40,16 +43,19 @@ class MapPositionEmbedding(nn.Module):
 
 
 class ConvAttentionViT(ImageClassifier):
-    """Patch embedding, position embedding, blocks of 2-D convolutional attention, average, linear head.
+    """Patch embedding, position embedding, blocks of 2-D convolutional attention, average, linear
+    head.
 
     Args:
-        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any other
-            size may be passed to `forward`.
+        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any
+            other size may be passed to `forward`.
         patch_size, in_chans, num_classes: as in timm; num_classes=0 returns the pooled embedding.
-        embed_dim, depth, num_heads, head_dim, mlp_dim: of the blocks; the attention's inner width is
-            num_heads * head_dim.
-        kernel_size, dilation, padding, kv_stride, mask_border: of the attention (`ConvAttention2d`).
-        drop_rate: dropout in attention outputs and feed-forward parts; pos_drop_rate after positions.
+        embed_dim, depth, num_heads, head_dim, mlp_dim: of the blocks; the attention's inner width
+            is num_heads * head_dim.
+        kernel_size, dilation, padding, kv_stride, mask_border: of the attention
+            (`ConvAttention2d`).
+        drop_rate: dropout in attention outputs and feed-forward parts; pos_drop_rate after
+            positions.
         drop_path_rate: stochastic depth of the last block (linear from 0).
     Shape: (B, in_chans, H, W) -> (B, num_classes).
     """
@@ -126,7 +132,9 @@ class ConvAttentionViT(ImageClassifier):
         return self.transformers(self.embedding(pad_to_multiple(x, self.patch_size)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map (B, C, Gh, Gw) -> logits (B, num_classes); the normalised mean (B, C) if `pre_logits`."""
+        """Map (B, C, Gh, Gw) -> logits (B, num_classes); the normalised mean (B, C) if
+        `pre_logits`.
+        """
         return self.classifier[:-1](x) if pre_logits else self.classifier(x)
 
     def get_classifier(self) -> nn.Module:

@@ -1,10 +1,10 @@
 """ConViT: a vision transformer whose first blocks use gated positional self-attention.
 
-d'Ascoli, Touvron, Leavitt, Morcos, Biroli, Sagun 2021, arXiv:2103.10697. State-dict keys and numbers follow
-facebookresearch/convit `convit.py` and `models.py` (LayerNorm eps 1e-6). Where we differ on purpose:
-`embed_dim` is the total width; images of any size and aspect ratio run (zero-padded to whole patches,
-position embedding resampled bicubically, relative positions by `position_scaling`); half and double
-precision work; nothing is stored in `forward`.
+d'Ascoli, Touvron, Leavitt, Morcos, Biroli, Sagun 2021, arXiv:2103.10697. State-dict keys and
+numbers follow facebookresearch/convit `convit.py` and `models.py` (LayerNorm eps 1e-6). Where we
+differ on purpose: `embed_dim` is the total width; images of any size and aspect ratio run
+(zero-padded to whole patches, position embedding resampled bicubically, relative positions by
+`position_scaling`); half and double precision work; nothing is stored in `forward`.
 """
 
 from typing import Any
@@ -25,7 +25,8 @@ class Block(nn.Module):
     """x + attn(norm1(x)), then x + mlp(norm2(x)), each branch under stochastic depth.
 
     Args:
-        dim, num_heads, mlp_ratio, drop, drop_path: as usual; the hidden width is int(dim * mlp_ratio).
+        dim, num_heads, mlp_ratio, drop, drop_path: as usual; the hidden width is int(dim *
+            mlp_ratio).
         use_gpsa: gated positional attention, or plain multi-head attention.
         norm_eps: eps of both LayerNorms.
         attn: further keywords of the attention.
@@ -61,18 +62,19 @@ class Block(nn.Module):
 
 
 class ConViT(ImageClassifier):
-    """Patch embedding, `local_up_to_layer` GPSA blocks, class token, self-attention blocks, linear head.
+    """Patch embedding, `local_up_to_layer` GPSA blocks, class token, self-attention blocks, linear
+    head.
 
     Args:
-        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any other
-            size may be passed to `forward`.
+        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any
+            other size may be passed to `forward`.
         patch_size, in_chans, num_classes: as in timm; num_classes=0 returns the class token.
         embed_dim: total width C (upstream's is per head).
         depth, num_heads, mlp_ratio, qkv_bias, qk_scale: of the blocks.
         drop_rate, attn_drop_rate, drop_path_rate: dropout after projections, on attention, and the
             stochastic depth of the last block (linear from 0).
-        local_up_to_layer: number of GPSA blocks; the class token joins after them. If it is at least
-            `depth`, the class token never joins and the head reads patch 0, as upstream.
+        local_up_to_layer: number of GPSA blocks; the class token joins after them. If it is at
+            least `depth`, the class token never joins and the head reads patch 0, as upstream.
         locality_strength, use_local_init: the convolutional initialisation (layers.gpsa).
         use_pos_embed: add a learned position embedding to the patches.
         position_scaling: "patch" or "image", what GPSA's reach keeps at another grid (layers.gpsa).
@@ -148,7 +150,9 @@ class ConViT(ImageClassifier):
         ]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> normalised tokens (B, N + 1, C), class token first (see the class)."""
+        """(B, in_chans, H, W) -> normalised tokens (B, N + 1, C), class token first (see the
+        class).
+        """
         check_image(x, self.in_chans)
         grid = self.patch_embed.grid_of(x)
         x = self.patch_embed(x)

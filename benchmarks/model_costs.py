@@ -1,0 +1,43 @@
+"""Write zoo/catalog/costs.json: parameters and multiply-accumulates of every registered model.
+
+Counted on the meta device: no weights, no arithmetic. MACs are half of what torch's flop counter
+reports (matrix products, convolutions, attention) for one image of the model's input size.
+
+    python benchmarks/model_costs.py
+"""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import zoo
+from zoo.costs import COSTS
+from zoo.files import write_text
+
+
+def count_costs(name: str) -> dict[str, int]:
+    """Parameters and MACs of one model, built on the meta device."""
+    spec = zoo.get_record(name).input
+    with torch.device("meta"):
+        model = zoo.create_model(name).eval()
+        x = torch.empty(1, spec.in_chans, *spec.size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    params = sum(p.numel() for p in model.parameters())
+    return {"params": params, "macs": counter.get_total_flops() // 2}
+
+
+def main() -> None:
+    """Count everything and write the table."""
+    lines = [
+        f"  {json.dumps(name)}: {json.dumps(count_costs(name))}"
+        for name in sorted(zoo.list_models())
+    ]
+    write_text(COSTS, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()

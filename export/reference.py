@@ -1,0 +1,81 @@
+"""The float64 reference that every exported file is compared with, and eager float32's own
+error.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .samples import TestInputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs, what the model computes on them in float64, and how far eager float32 is from that.
+
+    Args:
+        inputs: the test inputs, n rows.
+        logits: float64 (n, classes).
+        eager_error: float64 (n,): largest absolute error of eager float32 per row, over all batch
+            sizes.
+    """
+
+    inputs: TestInputs
+    logits: Array
+    eager_error: Array
+
+
+def eval_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model in eval mode on the CPU; the model itself is not touched."""
+    return copy.deepcopy(model).cpu().eval()
+
+
+def float64_logits(model: nn.Module, batch: Array) -> Array:
+    """Logits of a float64 copy of the model, eager, on the CPU. Returns: float64 (n, classes)."""
+    import torch
+
+    double = eval_copy(model).double()
+    with torch.no_grad():
+        rows = [
+            double(torch.from_numpy(batch[i : i + 2]).double()) for i in range(0, len(batch), 2)
+        ]
+    return torch.cat(rows).numpy()
+
+
+def compute_reference(model: nn.Module, inputs: TestInputs, batches: tuple[int, ...]) -> Reference:
+    """Run the model in float64 once and in float32 at every batch size."""
+    import torch
+
+    logits = float64_logits(model, inputs.batch)
+    single = eval_copy(model).float()
+
+    def run(batch: Array) -> Array:
+        with torch.no_grad():
+            return single(torch.from_numpy(batch)).numpy()
+
+    errors = [np.abs(run_in_batches(run, inputs.batch, size) - logits).max(1) for size in batches]
+    return Reference(inputs, logits, np.max(errors, axis=0))
+
+
+def run_in_batches(run: Any, batch: Array, size: int) -> Array:
+    """Logits of all rows, computed in batches of exactly `size`.
+
+    The last batch is filled with rows from the start; their results are dropped.
+    """
+    rows = []
+    for start in range(0, len(batch), size):
+        chunk = batch[start : start + size]
+        missing = size - len(chunk)
+        if missing:
+            chunk = np.concatenate([chunk, batch[:missing]])
+        rows.append(np.asarray(run(np.ascontiguousarray(chunk)))[: size - missing])
+    return np.concatenate(rows)

@@ -1,0 +1,132 @@
+"""TorchScript by trace. torch deprecates it; everything that touches `torch.jit` lives in this
+module.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo import InputSpec, PretrainedCfg
+from zoo.errors import ExportError, IntegrityError
+from zoo.files import atomic_path, read_regular_file, sha256_bytes
+
+from .onnx_export import describe, metadata_of, package_versions, reference_for, require_parity
+from .parity import ParityReport, check_parity
+from .reference import eval_copy
+from .spec import ExportSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_METADATA = "convattn.json"
+
+
+def to_torchscript(
+    model: nn.Module,
+    path: str | Path,
+    spec: ExportSpec | None = None,
+    *,
+    input: InputSpec | None = None,
+) -> ParityReport:
+    """Write a model as a traced TorchScript file, verified at batch sizes other than the traced
+    one.
+
+    Arguments, result and errors as `export.to_onnx`.
+    """
+    spec = spec or ExportSpec()
+    cfg = describe(model, input)
+    reference = reference_for(model, cfg, spec)
+    with atomic_path(path) as temporary:
+        write_torchscript(model, temporary, cfg, spec)
+        run, _ = load_torchscript(temporary)
+        rows = check_parity(run, reference, Path(path).name, "torch-cpu", spec)
+        report = ParityReport(cfg.name, cfg.version, cfg.sha256, rows, {}, package_versions())
+        require_parity(report)
+    return report
+
+
+def write_torchscript(model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec) -> None:
+    """Trace and write; no parity. Raises: ExportError."""
+    import torch
+
+    example = torch.zeros(2, cfg.input.in_chans, *cfg.input.size)
+    whole = path.with_name(path.name + ".full")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            # check_trace compares with the traced batch only; parity checks others
+            traced = torch.jit.trace(eval_copy(model).float(), example, check_trace=False)
+            metadata = {_METADATA: json.dumps(metadata_of(cfg, spec))}
+            torch.jit.save(traced, whole, _extra_files=metadata)
+        _copy_without_debug_records(whole, path)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ExportError(f"torch.jit.trace could not export {cfg.name}: {reason}") from error
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _copy_without_debug_records(source: Path, target: Path) -> None:
+    """Rewrite the archive without `*.debug_pkl`, which hold source paths of the building
+    machine.
+    """
+    import torch
+
+    reader = torch._C.PyTorchFileReader(str(source))
+    writer = torch._C.PyTorchFileWriter(str(target))
+    for name in reader.get_all_records():
+        if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+
+
+def load_torchscript(
+    path: str | Path, sha256: str | None = None, device: str = "cpu"
+) -> tuple[Any, dict[str, Any]]:
+    """Open a TorchScript file. It is code: load only files whose digest you know.
+
+    Args:
+        sha256: expected digest; the bytes that were hashed are the bytes that are loaded.
+        device: "cpu" or "cuda".
+    Returns: a function float32 (B, C, H, W) -> logits, both numpy, and the metadata.
+    Raises: IntegrityError if the digest differs, ExportError if it cannot be opened.
+    """
+    import io
+
+    import torch
+
+    data = read_regular_file(path, "TorchScript file")
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise IntegrityError(
+            f"{Path(path).name} has SHA-256 {sha256_bytes(data)}, expected {sha256}; export it "
+            f"again",
+            code="hash",
+        )
+    extra: dict[str, Any] = {_METADATA: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = torch.jit.load(io.BytesIO(data), map_location=device, _extra_files=extra)
+    except RuntimeError:
+        raise ExportError(
+            f"{Path(path).name} is not a TorchScript file that torch {torch.__version__} can open"
+        ) from None
+    return _runner(module.eval(), device), json.loads(extra[_METADATA] or "{}")
+
+
+def _runner(module: torch.jit.ScriptModule, device: str) -> Any:
+    import torch
+
+    def run(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        with torch.inference_mode():
+            result: np.ndarray[Any, Any] = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+        return result
+
+    return run

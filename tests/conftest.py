@@ -1,0 +1,54 @@
+"""Seeds, no network, a visible account of CUDA skips."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections leave this machine only in tests marked `network`."""
+    if request.node.get_closest_marker("network"):
+        return
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if host not in ("", "127.0.0.1", "::1", "localhost"):
+            raise OSError(f"the test reached for the network: {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _why_no_cuda() -> str:
+    if not torch.cuda.is_available():
+        return "no NVIDIA GPU is visible to torch"
+    from export.runtime import probe_providers
+
+    found = probe_providers()["cuda"]
+    return "" if found["runs"] else str(found["note"])
+
+
+@pytest.fixture(scope="session")
+def cuda() -> Iterator[None]:
+    """The CUDA provider, or a skip that says why; a failure with CONVATTN_REQUIRE_CUDA=1."""
+    why = _why_no_cuda()
+    if why and os.environ.get("CONVATTN_REQUIRE_CUDA") == "1":
+        pytest.fail(f"CONVATTN_REQUIRE_CUDA=1, but {why}")
+    if why:
+        pytest.skip(why)
+    yield

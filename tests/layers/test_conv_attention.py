@@ -1,0 +1,291 @@
+"""Two-dimensional convolutional attention against its naive twin, and the limits known on paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.reference import naive
+from tests.reference.naive import close, gradients, state
+from zoo.layers import conv_attention
+from zoo.layers.conv_attention import ConvAttention2d
+
+SHAPES = [(4, 4), (3, 5), (1, 6)]
+WINDOWS = [(1, 1), (3, 1), (5, 1), (7, 1), (3, 2), (5, 3)]  # kernel size, dilation
+FORMS = {"bands": 10_000, "shifts": 0}  # the widest map that uses bands
+
+
+@pytest.fixture(params=FORMS, ids=FORMS)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both exact forms of the same sum, whatever the width of the map."""
+    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS[request.param])
+    return request.param
+
+
+def layer(seed: int = 0, **keywords: Any) -> ConvAttention2d:
+    """A float64 layer of two heads whose logits are large enough to matter."""
+    sizes = {"dim_in": 6, "num_heads": 2, "head_dim": 4}
+    module = ConvAttention2d(**{**sizes, **keywords}).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(generator=generator)
+    return module
+
+
+def image(height: int, width: int, batch: int = 2, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 6, height, width, dtype=torch.float64, generator=generator)
+
+
+def random_mask(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def twin(module: ConvAttention2d, x: Tensor, **keywords: Any) -> tuple[Tensor, Tensor]:
+    return naive.conv_attention(
+        x, state(module), 2, 4, module.kernel_size, module.dilation, **keywords
+    )
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kernel", "dilation"), WINDOWS)
+def test_output_and_attention_equal_the_twin(
+    shape: tuple[int, int], kernel: int, dilation: int
+) -> None:
+    module, x = layer(kernel_size=kernel, dilation=dilation), image(*shape, batch=1)
+    out, attention = twin(module, x)
+    close(module(x), out, 1e-12)
+    close(module.attention_weights(x), attention, 1e-12)
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_gradients_equal_the_twin(kernel: int, dilation: int) -> None:
+    module, x = layer(kernel_size=kernel, dilation=dilation), image(3, 4).requires_grad_()
+    inputs = [x, *module.parameters()]
+    expected = gradients(twin(module, x)[0], inputs)
+    for actual, wanted in zip(gradients(module(x), inputs), expected, strict=True):
+        close(actual, wanted, 1e-12)
+
+
+@pytest.mark.usefixtures("form")
+def test_float32_output_and_gradients_equal_the_float64_twin() -> None:
+    fast, module, x = layer().float(), layer(), image(3, 5)
+    module.load_state_dict(fast.state_dict())  # the same, rounded numbers
+    x32 = x.float().requires_grad_()
+    x = x.float().double().requires_grad_()
+    actual, expected = fast(x32), twin(module, x)[0]
+    assert actual.dtype == torch.float32
+    close(actual, expected, 1e-6)
+    inputs = [x, *module.parameters()]
+    pairs = zip(
+        gradients(actual, [x32, *fast.parameters()]), gradients(expected, inputs), strict=True
+    )
+    for gradient, wanted in pairs:
+        close(gradient, wanted, 2e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 40), (40, 2), (3, 33)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 2)])
+def test_bands_and_shifts_agree_on_wide_maps(
+    shape: tuple[int, int], kernel: int, dilation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = layer(kernel_size=kernel, dilation=dilation), image(*shape).requires_grad_()
+    inputs = [x, *module.parameters()]
+    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS["shifts"])
+    shifts = module(x)
+    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS["bands"])
+    bands = module(x)
+    close(bands, shifts, 1e-13)
+    for a, b in zip(gradients(bands, inputs), gradients(shifts, inputs), strict=True):
+        close(a, b, 1e-12)
+
+
+@pytest.mark.parametrize(("band_width", "uses_bands"), [(4, True), (3, False)])
+def test_the_widest_banded_map_is_a_constant(
+    band_width: int, uses_bands: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[bool] = []
+    original = ConvAttention2d._attend_in_bands
+    monkeypatch.setattr(
+        ConvAttention2d, "_attend_in_bands", lambda *args: used.append(True) or original(*args)
+    )
+    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", band_width)
+    layer()(image(9, 4))
+    assert bool(used) == uses_bands
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (2, 1, 12, 9), (1, 2, 1, 9), (2, 2, 12, 1)])
+def test_a_mask_is_added_to_the_logits(shape: tuple[int, ...]) -> None:
+    module, x, mask = layer(), image(3, 4), random_mask(*shape)
+    out, attention = twin(module, x, mask=mask)
+    close(module(x, mask), out, 1e-12)
+    close(module.attention_weights(x, mask), attention, 1e-12)
+
+
+def test_gradients_under_a_mask_equal_the_twin() -> None:
+    module, x = layer(), image(3, 4).requires_grad_()
+    mask = random_mask(2, 2, 12, 9).requires_grad_()
+    inputs = [x, mask, *module.parameters()]
+    expected = gradients(twin(module, x, mask=mask)[0], inputs)
+    for actual, wanted in zip(gradients(module(x, mask), inputs), expected, strict=True):
+        close(actual, wanted, 1e-12)
+
+
+def test_minus_infinity_in_a_mask_excludes_an_offset() -> None:
+    module, x, mask = layer(), image(3, 4), torch.zeros(9, dtype=torch.float64)
+    mask[4:] = -torch.inf
+    attention = module.attention_weights(x, mask)
+    assert (attention[..., 4:] == 0).all()
+    close(attention, twin(module, x, mask=mask)[1], 1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 2)])
+def test_mask_border_equals_the_twin(shape: tuple[int, int], kernel: int, dilation: int) -> None:
+    module = layer(kernel_size=kernel, dilation=dilation, mask_border=True)
+    x = image(*shape)
+    out, attention = twin(module, x, mask_border=True)
+    close(module(x), out, 1e-12)
+    close(module.attention_weights(x), attention, 1e-12)
+
+
+def test_gradients_with_mask_border_equal_the_twin() -> None:
+    module, x = layer(mask_border=True), image(3, 4).requires_grad_()
+    inputs = [x, *module.parameters()]
+    expected = gradients(twin(module, x, mask_border=True)[0], inputs)
+    for actual, wanted in zip(gradients(module(x), inputs), expected, strict=True):
+        close(actual, wanted, 1e-12)
+
+
+def test_mask_border_and_mask_add_up() -> None:
+    module, x, mask = layer(mask_border=True), image(3, 4), random_mask(12, 9)
+    close(module(x, mask), twin(module, x, mask=mask, mask_border=True)[0], 1e-12)
+
+
+KEY_MAPS = {
+    "one key for all queries": {"kv_stride": 3, "kernel_size": 1, "padding": 0},
+    "one window for all queries": {"kv_stride": 3, "kernel_size": 3, "padding": 1},
+    "a strided map padded to the grid": {"kv_stride": 2, "kernel_size": 3, "padding": 2},
+}
+
+
+@pytest.mark.parametrize("mask_border", [False, True])
+@pytest.mark.parametrize("keywords", KEY_MAPS.values(), ids=KEY_MAPS)
+def test_strided_key_maps_equal_the_twin(keywords: dict[str, int], mask_border: bool) -> None:
+    module = layer(**keywords, mask_border=mask_border)
+    side = {2: 4, 3: 3}[keywords["kv_stride"]]
+    x, about = image(side, side), {key: keywords[key] for key in ("kv_stride", "padding")}
+    out, attention = twin(module, x, mask_border=mask_border, **about)
+    close(module(x), out, 1e-12)
+    close(module.attention_weights(x), attention, 1e-12)
+
+
+def _values(module: ConvAttention2d, x: Tensor) -> Tensor:
+    """Windows of the zero-padded values. Shape: (B, nh, hd, K * K, N)."""
+    values = module.to_kv(x).chunk(2, dim=1)[1]
+    windows = F.unfold(values, module.kernel_size, module.dilation, module.padding)
+    return windows.reshape(x.shape[0], 2, 4, module.kernel_size**2, -1)
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 2)])
+def test_attention_weights_times_values_is_the_forward(kernel: int, dilation: int) -> None:
+    module, x = layer(kernel_size=kernel, dilation=dilation), image(4, 5)
+    attention = module.attention_weights(x)
+    heads = torch.einsum("bhnk,bhdkn->bhdn", attention, _values(module, x))
+    close(module(x), module.to_out(heads.reshape(2, 8, 4, 5)), 1e-13)
+
+
+@pytest.mark.parametrize("mask_border", [False, True])
+def test_rows_of_attention_sum_to_one(mask_border: bool) -> None:
+    sums = layer(mask_border=mask_border).attention_weights(image(3, 4)).sum(-1)
+    close(sums, torch.ones_like(sums), 1e-14)
+
+
+@pytest.mark.usefixtures("form")
+def test_a_window_of_one_pixel_is_two_convolutions() -> None:
+    module, x = layer(kernel_size=1), image(3, 4)
+    close(module(x), module.to_out(module.to_kv(x)[:, 8:]), 1e-13)
+
+
+@pytest.mark.parametrize("mask_border", [False, True])
+def test_without_queries_a_window_is_averaged(mask_border: bool) -> None:
+    module, x = layer(mask_border=mask_border), image(3, 4)
+    torch.nn.init.zeros_(module.to_q.weight)
+    mean = F.avg_pool2d(module.to_kv(x)[:, 8:], 3, 1, 1, count_include_pad=not mask_border)
+    close(module(x), module.to_out(mean), 1e-13)
+
+
+def test_a_window_over_the_whole_image_is_plain_self_attention() -> None:
+    module, x = layer(kernel_size=7, mask_border=True), image(3, 4)
+    q, k, v = (
+        part.reshape(2, 2, 4, 12).transpose(2, 3)
+        for part in (module.to_q(x), *module.to_kv(x).chunk(2, dim=1))
+    )
+    heads = F.scaled_dot_product_attention(q, k, v).transpose(2, 3)
+    close(module(x), module.to_out(heads.reshape(2, 8, 3, 4)), 1e-13)
+
+
+@pytest.mark.usefixtures("form")
+def test_dilation_attends_within_each_subsampled_image() -> None:
+    wide, narrow, x = layer(dilation=2), layer(), image(6, 8)
+    out = wide(x)
+    for row in (0, 1):
+        for column in (0, 1):
+            part = narrow(x[:, :, row::2, column::2])
+            close(out[:, :, row::2, column::2], part, 1e-13)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), WINDOWS)
+def test_default_padding_keeps_the_grid(kernel: int, dilation: int) -> None:
+    module = layer(kernel_size=kernel, dilation=dilation)
+    assert module.padding == dilation * (kernel - 1) / 2
+    assert module(image(3, 5)).shape == (2, 6, 3, 5)
+
+
+def test_output_width_may_differ() -> None:
+    assert layer(dim_out=10)(image(3, 5)).shape == (2, 10, 3, 5)
+
+
+def test_dropout_acts_on_the_output_in_training_only() -> None:
+    module, x = layer(dropout=0.9), image(4, 5)
+    torch.manual_seed(0)
+    assert (module.train()(x) == 0).double().mean() > 0.5
+    assert torch.equal(module.eval()(x), layer().eval()(x))
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_runs_close_to_float32(dtype: torch.dtype) -> None:
+    module, x = layer().to(dtype), image(3, 5).to(dtype)
+    out = module(x)
+    assert out.dtype == dtype
+    assert module.attention_weights(x).dtype == dtype
+    close(out, module.float()(x.float()).double(), 8 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("kernel", [0, 2, 4, -1, (3, 3)])
+def test_kernels_are_odd_numbers(kernel: Any) -> None:
+    with pytest.raises(ValueError, match=r"odd positive int; got \(?-?\d"):
+        ConvAttention2d(6, kernel_size=kernel)
+
+
+@pytest.mark.parametrize("name", ["dilation", "kv_stride"])
+def test_dilation_and_stride_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"must be positive; got .*{name}=0"):
+        ConvAttention2d(6, **{name: 0})
+
+
+@pytest.mark.parametrize("keywords", [{"kv_stride": 2}, {"padding": 0}, {"padding": 3}])
+def test_a_key_map_that_does_not_fit_is_refused(keywords: dict[str, int]) -> None:
+    module = layer(**keywords)
+    with pytest.raises(ValueError, match=r"key map is \d+ x \d+ but the query map is 6 x 6"):
+        module(image(6, 6))

@@ -1,0 +1,71 @@
+"""FCViT: sizes, licences, weights."""
+
+from typing import Any
+
+from ..records import Family, InputSpec, Licence
+
+_WIDTHS = (64, 128, 320, 512)
+
+
+def _size(layers: tuple[int, ...], widths: tuple[int, ...] = _WIDTHS) -> dict[str, Any]:
+    return {"layers": layers, "embed_dims": widths, "mlp_ratios": (8, 8, 4, 4)}
+
+
+FAMILY = Family(
+    name="fcvit",
+    builder="fcvit:FCViT",
+    summary="fully convolutional vision transformer: one global context instead of attention",
+    paper="arXiv:2212.12552",
+    bibtex="""@article{ma2022close,
+  title   = {A Close Look at Spatial Modeling: From Attention to Convolution},
+  author  = {Ma, Xu and Wang, Huan and Qin, Can and Li, Kunpeng and Zhao, Xingchen and Fu, Jie
+             and Fu, Yun},
+  journal = {arXiv preprint arXiv:2212.12552},
+  year    = {2022}
+}""",
+    upstream="github.com/ma-xu/FCViT",
+    licence=Licence(
+        code="Apache-2.0",
+        weights="Apache-2.0",
+        note="The repository is Apache-2.0; its weights lie in shared folders without a licence of "
+        "their own.",
+    ),
+    variants={
+        "fcvit_nano": {
+            "num_classes": 10,
+            "layers": (1, 2, 2),
+            "embed_dims": (32, 64, 96),
+            "mlp_ratios": (4, 3, 3),
+            "downsamples": (True, True, True),
+            "mix_sizes": (7, 7),
+        },
+        "fcvit_tiny": _size((3, 3, 5, 2), (32, 64, 160, 320)),
+        "fcvit_b12": _size((2, 2, 6, 2)),
+        "fcvit_b24": _size((4, 4, 12, 4)),
+        "fcvit_b48": _size((8, 8, 24, 8)),
+    },
+    descriptions={
+        "fcvit_nano": "our own small FCViT for 32 x 32 images",
+        "fcvit_b12": "FCViT-B12, called FCViT-S12 in the paper's abstract",
+    },
+    input=InputSpec(crop_pct=0.9),
+    inputs={
+        "fcvit_nano": InputSpec(
+            size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
+        ),
+        "fcvit_b24": InputSpec(crop_pct=0.95),
+        "fcvit_b48": InputSpec(crop_pct=0.95),
+    },
+    tiny={
+        "num_classes": 7,
+        "layers": (1, 1, 1, 2),
+        "embed_dims": (16, 16, 24, 32),
+        "mlp_ratios": (2, 2, 2, 2),
+        "mix_sizes": (5, 3),
+        "fc_min_value": 8,
+        "layer_scale_init_value": 0.1,
+    },
+    weights=(),
+    cite_note="Cite Ma et al. 2022. Parameters are those of the code: 4.78, 14.70, 26.96 and "
+    "51.48 M with 1000 classes; upstream's README says 4.6, 14, 25.7 and 49.1 M.",
+)

@@ -1,0 +1,130 @@
+"""The command `convattn`: a module per group of verbs, imported when a verb of it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .._version import __version__
+from ..errors import ZooError
+
+# verb -> (module, help line); the line stands here so that --help imports no verb
+_VERBS = {
+    "list": ("listing", "Show the models: parameters, MACs, input size, weights."),
+    "info": ("listing", "Show everything the registry knows about one model."),
+    "cite": ("listing", "Print whom to cite for a model, as BibTeX."),
+    "doctor": ("doctoring", "Say which execution providers really load, and what is missing."),
+    "predict": ("predicting", "Classify images with a model or an exported file."),
+    "evaluate": ("predicting", "Measure a model's accuracy."),
+    "train": ("training", "Train a model."),
+    "export": ("exporting", "Export a model to ONNX and TorchScript, verified against float64."),
+    "verify": ("exporting", "Check digests and parity of an export again, on any provider."),
+    "demo": ("demonstrating", "Load, classify, export, verify and draw, in one go."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        module = importlib.import_module(f".{_VERBS[name][0]}", __name__)
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _VERBS, 1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="convattn")
+def cli() -> None:
+    """Vision models in which convolution meets self-attention: load, train, export, verify.
+
+    A MODEL is ARCH[.TAG][@X.Y.Z] (see `convattn list`), a directory that train or export wrote,
+    hf-hub:org/name[@revision], or timm:NAME. predict also takes a single .onnx or .pt file.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command and exit: 0 ok, 1 our bug, 2 usage, 3 bad input, 4 integrity, 5 network,
+    6 resources, 7 parity or provider, 130 interrupted."""
+    args = sys.argv[1:] if args is None else args
+    _warn_of_foreign_packages()
+    try:
+        cli.main(args=args, prog_name="convattn", standalone_mode=False)
+    except click.exceptions.Abort:
+        _stop("interrupted", "interrupted", 130, args)
+    except KeyboardInterrupt:
+        _stop("interrupted", "interrupted", 130, args)
+    except click.UsageError as error:
+        if "--json" in args:
+            _stop("usage", error.format_message(), 2, args)
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except ZooError as error:
+        _stop(error.code, str(error), error.exit_code, args, getattr(error, "report", None))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _stop("memory", "out of memory; use a smaller batch or model", 6, args)
+    except Exception as error:
+        if os.environ.get("CONVATTN_TRACEBACK"):
+            raise
+        text = f"{type(error).__name__}: {error}; this is a bug of convattn-zoo: set "
+        _stop("bug", text + "CONVATTN_TRACEBACK=1 for the trace, and report it", 1, args)
+    sys.exit(0)
+
+
+def _stop(code: str, message: str, status: int, args: list[str], report: Any = None) -> None:
+    click.echo(f"error: {message}", err=True)
+    if "--json" in args:
+        import json
+
+        content: dict[str, Any] = {"error": {"code": code, "message": message}}
+        if report is not None:
+            content["parity"] = json.loads(report.to_json())
+        click.echo(json.dumps(content))
+    sys.exit(status)
+
+
+def _warn_of_foreign_packages() -> None:
+    """Two other distributions install a top-level `zoo` or `export`; name them if they are in the
+    way.
+    """
+    from importlib.machinery import PathFinder
+
+    home = Path(__file__).resolve().parents[2]
+    for name in ("zoo", "export"):
+        spec = PathFinder.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is not None and origin.parents[1] != home:
+            click.echo(
+                f"warning: another package named {name!r} at {origin.parent} can hide ours; "
+                "use a separate virtual environment, or uninstall it",
+                err=True,
+            )

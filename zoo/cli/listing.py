@@ -1,0 +1,114 @@
+"""list, info, cite: what the registry knows. No torch."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..costs import read_costs
+from ..errors import UnknownModelError
+from ..records import ModelRecord
+from ..registry import get_record, list_models
+from ._text import count, table
+
+
+@click.command("list")
+@click.argument("pattern", default="")
+@click.option("--pretrained", is_flag=True, help="Only models whose weights load without import.")
+@click.option("--family", help="Only this family.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(pattern: str, pretrained: bool, family: str | None, as_json: bool) -> None:
+    """Show the models. PATTERN is a shell pattern such as 'convit*'."""
+    records = [get_record(n) for n in list_models(pattern, family=family, pretrained=pretrained)]
+    if not records and pattern:
+        get_record(pattern)  # raises with the nearest names, unless it is a pattern
+        raise UnknownModelError(f"no model matches {pattern!r}; `convattn list` shows all")
+    costs = read_costs()
+    if as_json:
+        click.echo(json.dumps([_entry(r, costs.get(r.name, {})) for r in records], indent=2))
+        return
+    rows = [_row(r, costs.get(r.name, {})) for r in records]
+    click.echo(table(("model", "params", "MACs", "input", "weights", "about"), rows, right=(1, 2)))
+
+
+def _row(record: ModelRecord, cost: dict[str, int]) -> tuple[str, ...]:
+    height, width = record.input.size
+    return (
+        record.name,
+        count(cost["params"]) if cost else "?",
+        count(cost["macs"]) if cost else "?",
+        f"{height}x{width}",
+        ", ".join(record.tags) or "-",
+        record.description,
+    )
+
+
+def _entry(record: ModelRecord, cost: dict[str, int]) -> dict[str, object]:
+    return {
+        "name": record.name,
+        "family": record.family.name,
+        "params": cost.get("params"),
+        "macs": cost.get("macs"),
+        "input": record.input.to_dict(),
+        "tags": list(record.tags),
+        "description": record.description,
+    }
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info_command(model: str, as_json: bool) -> None:
+    """Show everything the registry knows about MODEL."""
+    record = get_record(model)
+    cost = read_costs().get(record.name, {})
+    family, chosen = record.family, record.selected
+    weights = [
+        {
+            "name": w.name,
+            "dataset": w.dataset,
+            "size_bytes": w.size_bytes,
+            "sha256": w.sha256,
+            "where": "in this package" if w.bundled else f"{w.repo} at {w.revision}: {w.file}",
+            "licence": w.licence or family.licence.weights,
+            "architecture_versions": list(w.architecture_versions),
+            "published": [f"{m.name} {m.value} on {m.dataset} ({m.source})" for m in w.metrics],
+        }
+        for w in record.weights
+    ]
+    facts = {
+        **_entry(record, cost),
+        "architecture_version": family.version,
+        "config": dict(record.config),
+        "paper": family.paper,
+        "upstream": family.upstream,
+        "code_licence": family.licence.code,
+        "weights_licence": family.licence.weights,
+        "licence_note": family.licence.note,
+        "selected_weights": chosen.name if chosen else None,
+        "weights": weights,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        if key == "weights" or value in ("", None, {}, []):
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{key.replace('_', ' '):22}{text}")
+    for entry in weights:
+        click.echo(f"\n{entry.pop('name')}")
+        for key, value in entry.items():
+            if value not in ("", []):
+                click.echo(f"  {key.replace('_', ' '):20}{value}")
+
+
+@click.command("cite")
+@click.argument("model")
+def cite_command(model: str) -> None:
+    """Print whom to cite for MODEL, as BibTeX."""
+    family = get_record(model).family
+    if family.cite_note:
+        click.echo(f"% {family.cite_note}")
+    click.echo(family.bibtex)

@@ -1,0 +1,103 @@
+"""Monte Carlo dropout: an ensemble of one network's random sub-networks, asked for explicitly.
+
+Gal & Ghahramani 2016, *Dropout as a Bayesian Approximation*, arXiv:1506.02142; placed in the
+networks as how-do-vits-work does (`models/*_mcdo_block.py`). Where we differ on purpose: upstream's
+dropout silently stays on in eval mode; ours is off there unless `mc_predict` or `mc_sampling` asks
+for it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MCDropout(nn.Module):
+    """Dropout that is active in training, and in eval only while `mc_sampling` holds.
+
+    Args:
+        rate: probability of zeroing an element; survivors are divided by 1 - rate.
+    Shape: any -> the same. Raises: ValueError unless 0 <= rate < 1.
+    """
+
+    def __init__(self, rate: float = 0.3) -> None:
+        super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"the dropout rate must be in [0, 1); got {rate}")
+        self.rate = rate
+        self.sampling = False  # switched by `mc_sampling`, never by forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.rate > 0.0 and (self.training or self.sampling)
+        return F.dropout(x, self.rate, training=True) if active else x
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+@dataclass(frozen=True)
+class MCPrediction:
+    """What `mc_samples` forward passes say.
+
+    Args:
+        probabilities: mean of the softmax outputs, (B, num_classes).
+        variance: their variance over the passes, (B, num_classes); 0 for a single pass.
+        mc_samples: number of passes.
+    """
+
+    probabilities: Tensor
+    variance: Tensor
+    mc_samples: int
+
+
+@contextlib.contextmanager
+def mc_sampling(model: nn.Module) -> Iterator[None]:
+    """Within the block, every `MCDropout` of `model` draws masks in eval mode too.
+
+    Raises: ValueError if the model has no MC dropout with a positive rate.
+    """
+    modules = [m for m in model.modules() if isinstance(m, MCDropout) and m.rate > 0.0]
+    if not modules:
+        raise ValueError(
+            f"{type(model).__name__} has no MC dropout to sample from; build it with block='mcdo' "
+            "and a positive mc_rate"
+        )
+    before = [module.sampling for module in modules]
+    try:
+        for module in modules:
+            module.sampling = True
+        yield
+    finally:
+        for module, value in zip(modules, before, strict=True):
+            module.sampling = value
+
+
+@torch.no_grad()
+def mc_predict(model: nn.Module, x: Tensor, mc_samples: int = 30) -> MCPrediction:
+    """Mean and variance of the class probabilities over `mc_samples` passes with dropout on.
+
+    Masks come from torch's global generator: `torch.manual_seed` makes the result reproducible.
+
+    Args:
+        model: a classifier in eval mode that contains `MCDropout`.
+        x: images (B, in_chans, H, W).
+        mc_samples: number of forward passes, at least 1.
+    Raises: ValueError for a model in training mode or without MC dropout, or no passes.
+    """
+    if mc_samples < 1:
+        raise ValueError(f"mc_samples must be at least 1; got {mc_samples}")
+    if model.training:
+        raise ValueError("mc_predict would update BatchNorm statistics; call model.eval() first")
+    with mc_sampling(model):
+        mean, squares = torch.zeros(()), torch.zeros(())
+        for i in range(mc_samples):  # Welford: stable where the variance is small
+            logits = model(x)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            p = logits.softmax(-1)
+            delta = p - mean if i else p
+            mean = mean + delta / (i + 1) if i else p
+            squares = squares + delta * (p - mean) if i else torch.zeros_like(p)
+    return MCPrediction(mean, squares / mc_samples, mc_samples)

@@ -1,0 +1,176 @@
+"""The pooling-based vision transformer of how-do-vits-work.
+
+Heo et al., *Rethinking Spatial Dimensions of Vision Transformers*, ICCV 2021, arXiv:2103.16302.
+Keys and numbers follow how-do-vits-work `models/pit.py` (Park & Kim, arXiv:2202.06709): positions
+for the class token too, no bias in q, k, v, blocks and pools in one list. Where we differ on
+purpose: images of any size from one patch on and any aspect ratio run, with the position embedding
+resampled bicubically.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.drop_path import drop_path_rates
+from ..layers.position import to_pair
+from ..layers.token_attention import Attention1d
+from ..layers.token_embed import ConvEmbedding, TokenEmbedding
+from ..layers.transformer import TransformerBlock
+from ._base import ImageClassifier, check_image
+from .hdvw_vit import TakeClassToken
+
+
+class DepthwiseConv2d(nn.Module):
+    """A convolution with one group per input channel.
+
+    Shape: (B, dim_in, H, W) -> (B, dim_out, H', W').
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        kernel_size: int = 3,
+        padding: int = 1,
+        stride: int = 2,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv2d(dim_in, dim_out, kernel_size, stride, padding, groups=dim_in, bias=bias)
+        self.net = nn.Sequential(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class TokenPool(nn.Module):
+    """Halve the token grid by a depth-wise 3x3 convolution; the class token takes a linear layer.
+
+    Args: dim_in, dim_out: token widths, dim_out a multiple of dim_in.
+    Shape: (B, 1 + H * W, dim_in), grid (H, W) -> (B, 1 + ceil(H/2) * ceil(W/2), dim_out).
+    """
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.cls_ff = nn.Linear(dim_in, dim_out)
+        self.downsample = DepthwiseConv2d(dim_in, dim_out)
+
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        if grid is None:
+            side = math.isqrt(x.shape[1] - 1)
+            grid = (side, side)
+        maps = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, C, H, W)
+        tokens = self.downsample(maps).flatten(2).transpose(1, 2)
+        return torch.cat((self.cls_ff(x[:, :1]), tokens), dim=1)
+
+
+class PoolingStages(nn.Sequential):
+    """Transformer blocks and `TokenPool`s in order.
+
+    Shape: (B, 1 + N, C), grid -> (B, 1 + N', C').
+    """
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        for block in self:
+            if isinstance(block, TokenPool):
+                x = block(x, grid)
+                grid = (-(-grid[0] // 2), -(-grid[1] // 2))
+            else:
+                x = block(x)
+        return x
+
+
+class PoolingVisionTransformer(ImageClassifier):
+    """Overlapping patches, class token, positions, three stages with pools between, linear head.
+
+    Args:
+        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any
+            other size of at least one patch may be passed to `forward`; pixels at the bottom and
+            right that fill no patch are left out, as upstream.
+        patch_size, stride: of the embedding, in pixels.
+        in_chans, num_classes: as in timm; num_classes=0 returns the class token.
+        embed_dims, depths, num_heads, head_dims, mlp_dims: of the three stages.
+        drop_rate: dropout in attention outputs and feed-forward parts; pos_drop_rate after
+            positions.
+        drop_path_rate: stochastic depth of the last block (linear from 0).
+    Shape: (B, in_chans, H, W) -> (B, num_classes).
+    Raises: ValueError unless there are three stages whose widths are multiples of the one before.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        stride: int = 8,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dims: Sequence[int] = (64, 128, 256),
+        depths: Sequence[int] = (2, 6, 4),
+        num_heads: Sequence[int] = (2, 4, 8),
+        head_dims: Sequence[int] = (32, 32, 32),
+        mlp_dims: Sequence[int] = (256, 512, 1024),
+        drop_rate: float = 0.0,
+        pos_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_stages(embed_dims, depths, num_heads, head_dims, mlp_dims)
+        self.num_classes = num_classes
+        self.num_features = self.embed_dim = embed_dims[-1]
+        self.in_chans = in_chans
+        patches = ConvEmbedding(patch_size, embed_dims[0], in_chans, stride)
+        self.embedding = TokenEmbedding(patches, embed_dims[0], to_pair(img_size), pos_drop_rate)
+        rates = drop_path_rates(drop_path_rate, sum(depths))
+        self.transformers = PoolingStages()
+        self.feature_info = []
+        for n, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
+            if n:
+                self.transformers.append(TokenPool(embed_dims[n - 1], dim))
+            for _ in range(depth):
+                attention = Attention1d(dim, None, num_heads[n], head_dims[n], drop_rate)
+                block = TransformerBlock(
+                    dim, attention, mlp_dims[n], dropout=drop_rate, drop_path=rates.pop(0)
+                )
+                name = f"transformers.{len(self.transformers)}"
+                info = {"module": name, "num_chs": dim, "reduction": patches.stride << n}
+                self.feature_info.append(info)
+                self.transformers.append(block)
+        self.classifier = nn.Sequential(
+            TakeClassToken(), nn.LayerNorm(self.num_features), self._make_classifier()
+        )
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> tokens (B, 1 + N, C) of the last stage, class token first."""
+        check_image(x, self.in_chans)
+        grid = self.embedding[0].grid_of((x.shape[2], x.shape[3]))
+        return self.transformers(self.embedding(x), grid)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Tokens (B, N, C) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
+        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier[-1]
+
+    def _set_classifier(self, classifier: nn.Module) -> None:
+        self.classifier[-1] = classifier
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
+        return {"embedding.1.cls_token", "embedding.2.pos_embedding"}
+
+
+def _check_stages(embed_dims: Sequence[int], *others: Sequence[int]) -> None:
+    lengths = {len(values) for values in (embed_dims, *others)}
+    if lengths != {3}:
+        raise ValueError(
+            "embed_dims, depths, num_heads, head_dims and mlp_dims have one number for each of the "
+            f"three stages; got lengths {sorted(lengths)}"
+        )
+    if any(wide % narrow for narrow, wide in pairwise(embed_dims)):
+        raise ValueError(
+            f"each width must be a multiple of the one before; got {tuple(embed_dims)}"
+        )

@@ -1,0 +1,143 @@
+"""The Swin transformer of how-do-vits-work.
+
+Liu et al., *Swin Transformer: Hierarchical Vision Transformer using Shifted Windows*, ICCV 2021,
+arXiv:2103.14030. Keys and numbers follow how-do-vits-work `models/swin.py` (Park & Kim,
+arXiv:2202.06709): patch merging is one convolution without norm, in front of every stage;
+attention, see `layers/window_attention.py`. Where we differ on purpose: odd depths are refused
+(upstream rounds them down), any image size runs (zero-padded to whole patches and windows, padded
+keys masked), and `exact_mask` offers the correct mask of shifted windows.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..layers.drop_path import drop_path_rates
+from ..layers.position import pad_to_multiple
+from ..layers.transformer import TransformerBlock
+from ..layers.window_attention import WindowAttention
+from ._base import ImageClassifier, check_image
+
+
+class PatchMerging(nn.Module):
+    """A convolution with kernel and stride `pool`; maps are zero-padded to multiples of it.
+
+    Shape: (B, in_channels, H, W) -> (B, out_channels, ceil(H / pool), ceil(W / pool)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, pool: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.patch_merge = nn.Conv2d(in_channels, out_channels, pool, stride=pool)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.patch_merge(pad_to_multiple(x, (self.pool, self.pool)))
+
+
+class SwinTransformer(ImageClassifier):
+    """Four stages of patch merging and pairs of window attention blocks, the second one shifted.
+
+    Args:
+        in_chans, num_classes: as in timm; num_classes=0 returns the pooled embedding.
+        embed_dims, depths, num_heads, mlp_dims: of the stages; depths are even.
+        head_dim: the attention's inner width is num_heads * head_dim.
+        window_size: side of the windows, in the stage's own pixels.
+        pools: merging factor in front of every stage; (1, 2, 2, 2) for 32 x 32 images.
+        exact_mask: False reproduces upstream's mask of shifted windows, True is right
+            (`WindowAttention`).
+        drop_rate: dropout in attention outputs and feed-forward parts.
+        drop_path_rate: stochastic depth of the last block (linear from 0).
+    Shape: (B, in_chans, H, W) -> (B, num_classes), any H and W.
+    Raises: ValueError for odd depths or stages of different number.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dims: Sequence[int] = (96, 192, 384, 768),
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        head_dim: int = 32,
+        mlp_dims: Sequence[int] = (384, 768, 1536, 3072),
+        window_size: int = 7,
+        pools: Sequence[int] = (4, 2, 2, 2),
+        exact_mask: bool = False,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_stages(embed_dims, depths, num_heads, mlp_dims, pools)
+        self.num_classes = num_classes
+        self.num_features = self.embed_dim = embed_dims[-1]
+        self.in_chans = in_chans
+        rates = drop_path_rates(drop_path_rate, sum(depths))
+        channels, reduction = in_chans, 1
+        self.feature_info = []
+        for n, dim in enumerate(embed_dims):
+            stage = nn.Sequential(PatchMerging(channels, dim, pools[n]))
+            reduction *= pools[n]
+            for i in range(depths[n]):
+                attention = WindowAttention(
+                    dim,
+                    None,
+                    num_heads[n],
+                    head_dim,
+                    drop_rate,
+                    window_size,
+                    shifted=i % 2 == 1,
+                    exact_mask=exact_mask,
+                )
+                stage.append(
+                    TransformerBlock(
+                        dim,
+                        attention,
+                        mlp_dims[n],
+                        dropout=drop_rate,
+                        drop_path=rates.pop(0),
+                        layout="map",
+                    )
+                )
+                name = f"layer{n + 1}.{i + 1}"
+                info = {"module": name, "num_chs": dim, "reduction": reduction}
+                self.feature_info.append(info)
+            self.add_module(f"layer{n + 1}", stage)
+            channels = dim
+        self.stages = len(embed_dims)
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.LayerNorm(self.num_features),
+            self._make_classifier(),
+        )
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> map (B, C, h, w) of the last stage."""
+        check_image(x, self.in_chans)
+        for n in range(self.stages):
+            x = getattr(self, f"layer{n + 1}")(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map (B, C, h, w) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
+        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier[-1]
+
+    def _set_classifier(self, classifier: nn.Module) -> None:
+        self.classifier[-1] = classifier
+
+
+def _check_stages(embed_dims: Sequence[int], depths: Sequence[int], *others: Sequence[int]) -> None:
+    lengths = {len(values) for values in (embed_dims, depths, *others)}
+    if len(lengths) != 1:
+        raise ValueError(
+            "embed_dims, depths, num_heads, mlp_dims and pools have one number per stage each; "
+            f"got lengths {sorted(lengths)}"
+        )
+    if any(depth < 2 or depth % 2 for depth in depths):
+        raise ValueError(
+            "every stage has pairs of blocks, unshifted and shifted, so depths must be even; "
+            f"got {tuple(depths)}"
+        )

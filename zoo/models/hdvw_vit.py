@@ -1,0 +1,101 @@
+"""The vision transformer of how-do-vits-work.
+
+Dosovitskiy et al., *An Image is Worth 16x16 Words*, ICLR 2021, arXiv:2010.11929. Keys and numbers
+follow how-do-vits-work `models/vit.py` (Park & Kim, arXiv:2202.06709); unlike timm's, patches are
+flattened channel last into a linear layer, q, k, v have no bias, LayerNorm eps is 1e-5 and the head
+width is fixed. Where we differ on purpose: depth 1 works, and images of any size run (zero-padded
+to whole patches, position embedding resampled bicubically).
+"""
+
+from torch import Tensor, nn
+
+from ..layers.drop_path import drop_path_rates
+from ..layers.position import to_pair
+from ..layers.token_attention import Attention1d
+from ..layers.token_embed import PatchEmbedding, TokenEmbedding
+from ..layers.transformer import TransformerBlock
+from ._base import ImageClassifier, check_image
+
+
+class TakeClassToken(nn.Module):
+    """The first token. Shape: (B, N, C) -> (B, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0]
+
+
+class VisionTransformer(ImageClassifier):
+    """Patches, class token, positions, transformer blocks; the class token is classified.
+
+    Args:
+        img_size: (height, width) or one number, in pixels: the size of the position embedding. Any
+            other size may be passed to `forward`.
+        patch_size, in_chans, num_classes: as in timm; num_classes=0 returns the class token.
+        embed_dim, depth, num_heads, head_dim, mlp_dim: of the blocks; the attention's inner width
+            is num_heads * head_dim.
+        drop_rate: dropout in attention outputs and feed-forward parts; pos_drop_rate after
+            positions.
+        drop_path_rate: stochastic depth of the last block (linear from 0).
+    Shape: (B, in_chans, H, W) -> (B, num_classes).
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int | tuple[int, int] = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 192,
+        depth: int = 12,
+        num_heads: int = 3,
+        head_dim: int = 64,
+        mlp_dim: int = 768,
+        drop_rate: float = 0.0,
+        pos_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = self.embed_dim = embed_dim
+        self.in_chans = in_chans
+        patches = PatchEmbedding(patch_size, embed_dim, in_chans)
+        self.embedding = TokenEmbedding(patches, embed_dim, to_pair(img_size), pos_drop_rate)
+        self.transformers = nn.Sequential(
+            *(
+                TransformerBlock(
+                    embed_dim,
+                    Attention1d(embed_dim, None, num_heads, head_dim, drop_rate),
+                    mlp_dim,
+                    dropout=drop_rate,
+                    drop_path=rate,
+                )
+                for rate in drop_path_rates(drop_path_rate, depth)
+            )
+        )
+        self.classifier = nn.Sequential(
+            TakeClassToken(), nn.LayerNorm(embed_dim), self._make_classifier()
+        )
+        reduction = patches.patch_size[0]
+        self.feature_info = [
+            {"module": f"transformers.{i}", "num_chs": embed_dim, "reduction": reduction}
+            for i in range(depth)
+        ]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> tokens (B, 1 + N, C), class token first."""
+        check_image(x, self.in_chans)
+        return self.transformers(self.embedding(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Tokens (B, N, C) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
+        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier[-1]
+
+    def _set_classifier(self, classifier: nn.Module) -> None:
+        self.classifier[-1] = classifier
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
+        return {"embedding.1.cls_token", "embedding.2.pos_embedding"}

@@ -1,0 +1,257 @@
+"""Model references other than registry names: directories, hf-hub:, timm:, and single exported
+files.
+
+``ARCH[.TAG][@X.Y.Z]`` | a directory written by train, import or export |
+``hf-hub:org/name[@revision]`` | ``timm:NAME`` | for prediction and verification also a single
+.onnx, .pt or .pt2 file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, NoWeightsError, UnknownModelError
+from .files import read_regular_file, sha256_bytes
+from .records import InputSpec, ModelRecord, PretrainedCfg
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ARTEFACT_SUFFIXES = (".onnx", ".pt", ".pt2")
+TIMM_PREFIX = "zoo_"  # our architectures in a timm-format config.json
+_TIMM_HAS = ("convit_tiny", "convit_small", "convit_base")  # these keep timm's name there
+
+
+def is_artefact(reference: str) -> bool:
+    """Whether a reference names a single exported file."""
+    return reference.endswith(ARTEFACT_SUFFIXES)
+
+
+def is_registry_name(reference: str) -> bool:
+    """Whether a reference is ``ARCH[.TAG][@X.Y.Z]`` rather than a place."""
+    if reference.startswith(("hf-hub:", "timm:")) or is_artefact(reference):
+        return False
+    return not (os.sep in reference or "/" in reference or os.path.isdir(reference))
+
+
+def create_from_reference(name: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
+    """Build the model that a non-registry reference names. Errors as `zoo.create_model`."""
+    if name.startswith("timm:"):
+        return _from_timm(name, pretrained, overrides)
+    if name.startswith("hf-hub:"):
+        return _from_hub(name.removeprefix("hf-hub:"), pretrained, overrides)
+    if is_artefact(name):
+        raise ConfigError(
+            f"{name!r} is an exported file: predict and verify take it, create_model needs a model "
+            "name or a directory with config.json and model.safetensors"
+        )
+    return _from_directory(name, pretrained, overrides)
+
+
+def read_directory_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """config.json of a run, import or export directory. Raises: UnknownModelError, ConfigError."""
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise UnknownModelError(
+            f"{os.fspath(directory)!r} is not a model directory: it has no config.json; "
+            "pass a directory that train, import or export wrote, or a name from `convattn list`"
+        )
+    return parse_config(read_regular_file(path, "config.json"), str(path))
+
+
+def parse_config(data: bytes, what: str) -> dict[str, Any]:
+    """Parse a timm-format config.json. Raises: ConfigError."""
+    try:
+        config = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{what} is not JSON: {error}", code="config_json") from None
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise ConfigError(f"{what} does not name an architecture", code="config_json")
+    return config
+
+
+def config_architecture(architecture: str) -> str:
+    """Our model name for the `architecture` of a config.json."""
+    return architecture.removeprefix(TIMM_PREFIX)
+
+
+def build_config(model: nn.Module, weights_sha256: str = "") -> dict[str, Any]:
+    """The config.json of a model: timm's format, with what only we know under "convattn".
+
+    Raises: ConfigError for a model that the registry did not build.
+    """
+    cfg = PretrainedCfg.of(model)
+    if cfg is None or not cfg.architecture:
+        raise ConfigError(
+            f"{type(model).__name__} was not built by zoo.create_model, so no config.json can name "
+            f"it"
+        )
+    name = TIMM_PREFIX + cfg.architecture
+    if cfg.architecture in _TIMM_HAS or cfg.architecture.startswith("timm:"):
+        name = cfg.architecture.removeprefix("timm:")
+    spec = cfg.input.to_dict()
+    return {
+        "architecture": name,
+        "num_classes": cfg.num_classes,
+        "num_features": model.num_features,
+        "model_args": {key: value for key, value in cfg.model_args.items() if key != "num_classes"},
+        **({"label_names": list(cfg.labels)} if cfg.labels else {}),
+        "pretrained_cfg": {
+            "tag": cfg.tag,
+            "custom_load": False,
+            **spec,
+            "fixed_input_size": False,
+            "crop_mode": "center",
+            "num_classes": cfg.num_classes,
+            "license": cfg.licence.lower(),
+        },
+        "convattn": {
+            "architecture": cfg.architecture,
+            "architecture_version": cfg.architecture_version,
+            "tag": cfg.tag,
+            "version": cfg.version,
+            "weights_sha256": weights_sha256 or cfg.sha256,
+            "licence": cfg.licence,
+        },
+    }
+
+
+def _build_from_config(
+    config: Mapping[str, Any], weights: bytes | None, what: str, overrides: Mapping[str, Any]
+) -> nn.Module:
+    """The model of a config.json, with its weights if `weights` is given."""
+    from . import factory
+    from .registry import get_record
+    from .weights import load_state, read_tensors
+
+    own = config.get("convattn", {})
+    architecture = own.get("architecture") or config_architecture(config["architecture"])
+    if architecture.startswith("timm:"):
+        return _timm_from_config(architecture, config, weights, what, overrides)
+    record: ModelRecord = get_record(architecture)
+    version = own.get("architecture_version", record.family.version)
+    if version != record.family.version:
+        raise ConfigError(
+            f"{what} was made for version {version} of {record.family.name}; this is version "
+            f"{record.family.version}",
+            code="incompatible_weights",
+        )
+    trained: dict[str, Any] = {**config.get("model_args", {})}
+    if "num_classes" in config:
+        trained["num_classes"] = config["num_classes"]
+    trained = {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
+    model = factory.build(record, {**trained, **overrides})
+    if weights is not None:
+        load_state(model, read_tensors(weights, what), what, adapt=bool(overrides))
+    cfg: PretrainedCfg = model.pretrained_cfg
+    same_classes = "num_classes" not in overrides
+    spec = InputSpec.from_dict({**cfg.input.to_dict(), **config.get("pretrained_cfg", {})})
+    if overrides:
+        spec = replace(spec, size=cfg.input.size)
+    model.pretrained_cfg = replace(
+        cfg,
+        tag=own.get("tag", "") if weights is not None else "",
+        version=own.get("version", "") if weights is not None else "",
+        sha256=sha256_bytes(weights) if weights is not None and not overrides else "",
+        labels=tuple(config.get("label_names") or ()) if same_classes else (),
+        licence=own.get("licence") or cfg.licence,
+        input=spec if cfg.input.in_chans == spec.in_chans else cfg.input,
+    )
+    return model
+
+
+def _timm_from_config(
+    architecture: str,
+    config: Mapping[str, Any],
+    weights: bytes | None,
+    what: str,
+    overrides: Mapping[str, Any],
+) -> nn.Module:
+    """An exported timm model, built by timm and loaded strictly."""
+    from .weights import load_state, read_tensors
+
+    args = {"num_classes": config["num_classes"], **config.get("model_args", {}), **overrides}
+    model = _from_timm(architecture, False, args)
+    cfg: PretrainedCfg = model.pretrained_cfg
+    if weights is not None:
+        load_state(model, read_tensors(weights, what), what)
+        cfg = replace(cfg, tag=config["convattn"].get("tag", ""), sha256=sha256_bytes(weights))
+    model.pretrained_cfg = replace(cfg, labels=tuple(config.get("label_names") or ()))
+    return model
+
+
+def _from_directory(path: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
+    if not os.path.isdir(path):
+        raise UnknownModelError(
+            f"{path!r} is neither a model name nor a directory; `convattn list` shows the names"
+        )
+    config = read_directory_config(path)
+    weights = None
+    if pretrained:
+        weights = read_directory_weights(path, config)
+    return _build_from_config(config, weights, f"{path}/model.safetensors", overrides)
+
+
+def read_directory_weights(path: str | os.PathLike[str], config: Mapping[str, Any]) -> bytes:
+    """model.safetensors of a directory, checked against the digest in its config.json.
+
+    Raises: NoWeightsError, IntegrityError, ResourceError.
+    """
+    from .errors import IntegrityError
+
+    file = Path(path) / "model.safetensors"
+    if not file.exists():
+        raise NoWeightsError(f"{os.fspath(path)!r} has no model.safetensors to load")
+    data = read_regular_file(file, "weights file")
+    expected = config.get("convattn", {}).get("weights_sha256")
+    if expected and sha256_bytes(data) != expected:
+        from .weights import read_header
+
+        read_header(data, str(file))  # says if the file is cut short or of another kind
+        raise IntegrityError(
+            f"{file} has SHA-256 {sha256_bytes(data)}, its config.json says {expected}; "
+            "restore the directory or write it again",
+            code="hash",
+        )
+    return data
+
+
+def _from_hub(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
+    from .hub import fetch_file
+
+    repo, _, revision = reference.partition("@")
+    if repo.count("/") != 1:
+        raise UnknownModelError(
+            f"'hf-hub:{reference}' is not a Hub reference; expected hf-hub:org/name[@revision]"
+        )
+    data, commit = fetch_file(repo, "config.json", revision or "main")
+    config = parse_config(data, f"config.json of {repo}")
+    weights = None
+    if pretrained:
+        weights, _ = fetch_file(repo, "model.safetensors", commit)
+    return _build_from_config(config, weights, f"model.safetensors of {repo}", overrides)
+
+
+def _from_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    name = reference.removeprefix("timm:")
+    if not timm.is_model(name):
+        raise UnknownModelError(f"timm {timm.__version__} has no model {name!r}")
+    model = timm.create_model(name, pretrained=pretrained, **overrides)
+    cfg = timm.data.resolve_model_data_config(model)
+    model.pretrained_cfg = PretrainedCfg(
+        architecture=reference,
+        architecture_version=1,
+        num_classes=model.num_classes,
+        input=InputSpec.from_dict(cfg),
+        tag="" if not pretrained else str(model.pretrained_cfg.get("tag") or ""),
+        licence=str(model.pretrained_cfg.get("license") or ""),
+        model_args=dict(overrides),
+    )
+    return model

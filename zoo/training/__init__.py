@@ -1,0 +1,1 @@
+"""Data sources, recipes and the training loop behind `convattn train`."""
