@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.errors import ExportError, InputError
+
 from .samples import TestInputs
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def run_in_batches(run: Any, batch: Array, size: int) -> Array:
     """Logits of all rows, computed in batches of exactly `size`.
 
     The last batch is filled with rows from the start; their results are dropped.
+    Raises: ExportError if it cannot run at that batch size, or answers another number of rows.
     """
     rows = []
     for start in range(0, len(batch), size):
@@ -77,5 +80,15 @@ def run_in_batches(run: Any, batch: Array, size: int) -> Array:
         missing = size - len(chunk)
         if missing:
             chunk = np.concatenate([chunk, batch[:missing]])
-        rows.append(np.asarray(run(np.ascontiguousarray(chunk)))[: size - missing])
+        try:
+            answer = np.asarray(run(np.ascontiguousarray(chunk)))
+        except (InputError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ExportError(f"it does not run at batch {size}: {reason}") from None
+        if answer.ndim != 2 or len(answer) != size:
+            raise ExportError(
+                f"expected logits ({size}, classes) for a batch of {size}; got {answer.shape}: the "
+                "forward must keep the batch and return one vector per image"
+            )
+        rows.append(answer[: size - missing])
     return np.concatenate(rows)

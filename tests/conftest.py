@@ -52,3 +52,34 @@ def cuda() -> Iterator[None]:
     if why:
         pytest.skip(why)
     yield
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from zoo.training.loop import Recipe
+    from zoo.training.run import train_model
+
+    out = tmp_path_factory.mktemp("training") / "run"
+    train_model("convit_nano", "digits", out, Recipe(epochs=1, warmup_epochs=1))
+    return out
+
+
+@pytest.fixture
+def tiny_run(_trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of a run directory after one epoch."""
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(_trained_once, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a verified export of convit_nano. Copy it before changing anything."""
+    import export
+    import zoo
+
+    out = tmp_path_factory.mktemp("export") / "convit_nano"
+    export.export_model(zoo.create_model("convit_nano", pretrained=True), out)
+    return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import json
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from tests.golden_targets import Built, build
 from tests.goldens import fill
+from zoo.layers.mc_dropout import MCDropout
 
 FOLDER = Path(os.environ.get("CONVATTN_GOLDENS") or Path(__file__).parent / "goldens")
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
@@ -104,6 +106,23 @@ def _filled(case: dict[str, Any]) -> Built:
     return built
 
 
+def _prescribe_masks(module: torch.nn.Module, case: dict[str, Any]) -> list[Any]:
+    """Multiply call i of MC dropout, which is off in eval, by the case's mask i."""
+    calls = itertools.count()
+
+    def drop(layer: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        index = next(calls)
+        call = [list(output.shape), layer.rate]
+        assert call == case.get("dropout_calls", {index: call})[index], f"dropout call {index}"
+        mask = fill.make_dropout_mask(output.shape, layer.rate, case["seed"], index)
+        return output * torch.from_numpy(mask).to(output.dtype)
+
+    layers = [m for m in module.modules() if isinstance(m, MCDropout) and m.rate > 0]
+    assert layers, "the model has no MC dropout"
+    assert len(case.get("dropout_calls", layers)) == len(layers)
+    return [layer.register_forward_hook(drop) for layer in layers]
+
+
 def _run(built: Built, case: dict[str, Any], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     module = copy.deepcopy(built.module).to(dtype)
     positional, named = _inputs(case, dtype)
@@ -114,6 +133,7 @@ def _run(built: Built, case: dict[str, Any], dtype: torch.dtype) -> dict[str, to
         return lambda _module, _inputs, output: taps.setdefault(f"tap:{path}", _first(output))
 
     handles = [modules[path].register_forward_hook(tap(path)) for path in case.get("taps", [])]
+    handles += _prescribe_masks(module, case) if case.get("dropout") else []
     if "method" in case:
         assert built.methods is not None, "the original's methods are not mapped"
         function = built.methods[case["method"]]

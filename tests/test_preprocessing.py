@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.errors import ImageError, ResourceError
+from zoo.errors import ImageError, NotFoundError
 from zoo.preprocessing import build_transform, list_images, preprocess, read_image
 from zoo.records import InputSpec
 
@@ -101,8 +101,8 @@ def test_a_truncated_image_is_damaged(tmp_path: Path) -> None:
         read_image(_file(tmp_path, "a.png", data[: len(data) // 2]))
 
 
-def test_a_missing_image_is_a_resource_error() -> None:
-    with pytest.raises(ResourceError, match="No such file"):
+def test_a_missing_image_is_named() -> None:
+    with pytest.raises(NotFoundError, match="No such file"):
         read_image("nowhere.png")
 
 
@@ -138,5 +138,5 @@ def test_folders_expand_sorted(tmp_path: Path) -> None:
 def test_folders_without_images_and_missing_paths_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no images"):
         list_images([str(tmp_path)])
-    with pytest.raises(ResourceError, match="no such file"):
+    with pytest.raises(NotFoundError, match="no such file"):
         list_images([str(tmp_path / "x")])

@@ -15,8 +15,8 @@ import zoo
 from zoo.errors import (
     IncompatibleWeightsError,
     IntegrityError,
+    NotFoundError,
     NoWeightsError,
-    ResourceError,
     WeightsFileError,
     WeightsMismatchError,
 )
@@ -146,8 +146,8 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
         create_from_file("convit_nano", str(path))
 
 
-def test_a_missing_file_is_a_resource_error(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="No such file"):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="No such file"):
         create_from_file("convit_nano", str(tmp_path / "none.safetensors"))
 
 

@@ -120,10 +120,16 @@ class NetworkError(ZooError, OSError):
 
 
 class ResourceError(ZooError, OSError):
-    """Disk full, directory not writable, file missing, or not enough memory."""
+    """Disk full, directory not writable, or not enough memory."""
 
     code = "resource"
     exit_code = 6
+
+
+class NotFoundError(ZooError, FileNotFoundError):
+    """A file or folder that the caller named does not exist."""
+
+    code = "not_found"
 
 
 class MissingDependencyError(ZooError, ImportError):

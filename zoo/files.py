@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import ResourceError, WeightsFileError, ZooError
+from .errors import NotFoundError, ResourceError, WeightsFileError, ZooError
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -34,17 +34,17 @@ def read_regular_file(path: str | os.PathLike[str], what: str = "file") -> bytes
     A FIFO or device would block or never end, so they are refused before a byte is read.
 
     Raises:
-        ResourceError: the file does not exist or cannot be read.
+        NotFoundError: the file does not exist.
+        ResourceError: it cannot be read.
         WeightsFileError: it exists and is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        raise ResourceError(
-            f"cannot read {what} {os.fspath(path)!r}: {error.strerror}; check the path and its "
-            f"rights",
-            code="not_found" if error.errno == errno.ENOENT else "unreadable",
-        ) from None
+        text = f"cannot read {what} {os.fspath(path)!r}: {error.strerror}"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise NotFoundError(f"{text}; check the path") from None
+        raise ResourceError(f"{text}; check its rights", code="unreadable") from None
     with os.fdopen(descriptor, "rb") as handle:
         if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
             raise WeightsFileError(

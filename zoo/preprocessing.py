@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ImageError, ResourceError
+from .errors import ImageError, NotFoundError
 from .files import read_regular_file
 from .records import InputSpec
 
@@ -158,7 +158,7 @@ def build_transform(spec: InputSpec) -> Callable[[ImageLike], Tensor]:
 def list_images(paths: list[str]) -> list[str]:
     """Expand folders into the images inside them (sorted, not recursive); files stay as they are.
 
-    Raises: ResourceError for a path that does not exist, ImageError for a folder without images.
+    Raises: NotFoundError for a path that does not exist, ImageError for a folder without images.
     """
     suffixes = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
     found: list[str] = []
@@ -173,5 +173,5 @@ def list_images(paths: list[str]) -> list[str]:
         elif os.path.exists(path):
             found.append(path)
         else:
-            raise ResourceError(f"no such file: {path!r}; check the path", code="not_found")
+            raise NotFoundError(f"no such file: {path!r}; check the path")
     return found

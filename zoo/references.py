@@ -142,8 +142,9 @@ def _build_from_config(
             code="incompatible_weights",
         )
     trained: dict[str, Any] = {**config.get("model_args", {})}
-    if "num_classes" in config:
-        trained["num_classes"] = config["num_classes"]
+    classes = config.get("num_classes")
+    if classes is not None and classes != record.config.get("num_classes", 1000):
+        trained["num_classes"] = classes
     trained = {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
     model = factory.build(record, {**trained, **overrides})
     if weights is not None:

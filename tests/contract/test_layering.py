@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -332,7 +333,7 @@ def test_no_public_name_is_the_name_of_a_module(package: object) -> None:
 
 
 def test_no_file_holds_a_path_of_the_machine_that_made_it() -> None:
-    forbidden = ["/" + name + "/" for name in ("work", "root")] + ["/" + "tmp/bash"]
+    forbidden = re.compile(r"(?<![\w.])/(?:work|root)/\w|/tmp[/]bash")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
@@ -343,5 +344,5 @@ def test_no_file_holds_a_path_of_the_machine_that_made_it() -> None:
         data = path.read_bytes() if path.is_file() else b""
         if b"\0" not in data:
             text = data.decode("utf-8", errors="replace")
-            found += [f"{path.relative_to(ROOT)}: {word}" for word in forbidden if word in text]
+            found += [f"{path.relative_to(ROOT)}: {hit}" for hit in forbidden.findall(text)]
     assert not found

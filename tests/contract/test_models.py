@@ -22,10 +22,12 @@ from .helpers import (
     families_taking,
     family_of,
     images,
+    on_one_thread,
     relative_error,
     tiny,
 )
 
+one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 

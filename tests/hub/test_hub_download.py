@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+import zoo
+from zoo.references import build_config
+from zoo.weights import weights_bytes
+
 from .server import NOBODY, Fault, HubServer, closed_network, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -434,3 +438,21 @@ print(json.dumps([api.model_info(repo).sha, tree, found, folder]))
             length = len(get.read())
         with direct.open(urllib.request.Request(url, method="HEAD")) as head:
             assert (int(head.headers["Content-Length"]), head.read()) == (length, b"")
+
+
+def test_a_hub_reference_builds_the_model_of_one_snapshot(
+    server: HubServer, tmp_path: Path
+) -> None:
+    model = zoo.create_model("convit_nano", num_classes=4)
+    weights = weights_bytes(model)
+    config = json.dumps(build_config(model)).encode()
+    server.repo("org/model", {"config.json": config, FILE: weights})
+    script = """
+import json, zoo
+model = zoo.create_model("hf-hub:org/model", pretrained=True)
+print(json.dumps([model.num_classes, model.pretrained_cfg.sha256]))
+"""
+    before = len(server.log)
+    assert python(script, tmp_path, server.endpoint) == [4, sha256(weights)]
+    paths = [path for _, path, _ in server.log[before:]]
+    assert not any("/main/" in path for path in paths if FILE in path)

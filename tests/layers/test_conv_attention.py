@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.contract.helpers import on_one_thread
 from tests.reference import naive
 from tests.reference.naive import close, gradients, state
 from zoo.layers import conv_attention
 from zoo.layers.conv_attention import ConvAttention2d
 
+one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SHAPES = [(4, 4), (3, 5), (1, 6)]
 WINDOWS = [(1, 1), (3, 1), (5, 1), (7, 1), (3, 2), (5, 3)]  # kernel size, dilation
 FORMS = {"bands": 10_000, "shifts": 0}  # the widest map that uses bands

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.contract.helpers import on_one_thread
 from tests.reference import naive
 from tests.reference.naive import close, gradients, state
 from zoo.layers import gpsa
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 
+one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 GRIDS = [(3, 3), (2, 5), (4, 1), (1, 1)]
 CERTAIN = 40.0  # sigmoid(40) is 1 in float64
 

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from tests.contract.helpers import on_one_thread
 from zoo.factory import construct
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.models.conv_attention_vit import ConvAttentionViT
 from zoo.weights import load_state
 
+one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SMALL = {"patch_size": 8, "embed_dim": 12, "num_heads": 2, "head_dim": 4, "mlp_dim": 16}
 
 # name -> parameters at 224 px, patch 16, 1000 classes and at 32 px, patch 4, 100 classes

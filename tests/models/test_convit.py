@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from tests.contract.helpers import on_one_thread
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from zoo.models.convit import ConViT
 from zoo.weights import load_state
 
+one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SMALL = {"patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 4, "num_classes": 5}
 
 # 224 x 224, patch 16: name -> parameters with 1000 and with 100 classes
@@ -71,7 +73,7 @@ TIMM = [
 
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_weights_load_strictly_and_give_the_same_logits(name: str) -> None:
-    theirs, x = timm_model(name), noise(2, 3, 224, 224)
+    theirs, x = timm_model(name), noise(1, 3, 224, 224)
     ours = zoo.create_model(name).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     with torch.no_grad():

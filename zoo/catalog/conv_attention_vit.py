@@ -70,7 +70,20 @@ FAMILY = Family(
         "head_dim": 8,
         "mlp_dim": 48,
     },
-    weights=(),
+    weights=(
+        WeightsRecord(
+            model="conv_attention_vit_nano",
+            tag="digits",
+            version="1.0.0",
+            bundled="conv_attention_vit_nano.digits-1.0.0.safetensors",
+            sha256="a97bc366e88f1bf5a92ba0e15c8aa585b9472ffd6200877d342d5eef3cf0ee26",
+            size_bytes=1245208,
+            architecture_versions=(1,),
+            labels="digits",
+            dataset="scikit-learn's handwritten digits, training part",
+            licence="Apache-2.0",
+        ),
+    ),
     cite_note="Cite Park & Kim 2022 and Yang et al. 2019. The layer is written for images from "
     "scratch in "
     "the style of vit-pytorch and CvT. It is not ConViT: that is convit_* (d'Ascoli et al. 2021).",

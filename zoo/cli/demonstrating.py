@@ -64,13 +64,12 @@ def demo_command(out: Path, images: Path | None) -> None:
 
 
 def _examples() -> Path:
-    from ..errors import ResourceError
+    from ..errors import NotFoundError
 
     if not EXAMPLES.is_dir():
-        raise ResourceError(
+        raise NotFoundError(
             "the example scans are part of the repository, not of the installed package; pass "
             "--images DIR, or run the demo in a clone",
-            code="not_found",
         )
     return EXAMPLES
 

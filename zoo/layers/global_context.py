@@ -101,9 +101,11 @@ class GlobalContext(nn.Module):
     def _standardise(scores: Tensor) -> Tensor:
         axes = (1, 2, 3)
         centred = scores - scores.mean(axes, keepdim=True)
-        if scores.shape[1] * scores.shape[2] * scores.shape[3] == 1:
-            return centred  # no deviation of a single number: 0
-        return centred / (scores.std(axes, keepdim=True) + _EPS)
+        freedom = scores.shape[1] * scores.shape[2] * scores.shape[3] - 1
+        if freedom == 0:
+            return centred  # a single number: 0
+        deviation = torch.linalg.vector_norm(centred, dim=axes, keepdim=True) * freedom**-0.5
+        return centred / (deviation + _EPS)
 
 
 class SpatialAttention(nn.Module):

@@ -81,9 +81,9 @@ class Attention2d(nn.Module):
 class LocalAttention(nn.Module):
     """`Attention2d` inside non-overlapping w x w windows, with a bias per relative position.
 
-    The bias of query (y, x) and key (y', x') is T[y' - y + w - 1, x' - x + w - 1], one learned table
-    T for all heads, as upstream. A map that the window does not divide is zero-padded below and on
-    the right; padded keys get logit -inf, so that padding neither gives nor receives attention.
+    The bias of query (y, x) and key (y', x') is T[y' - y + w - 1, x' - x + w - 1], one learned
+    table T for all heads, as upstream. A map that the window does not divide is zero-padded below
+    and on the right; padded keys get logit -inf, so that padding neither gives nor takes attention.
 
     Args:
         dim_in, dim_out, num_heads, head_dim, dropout: as `Attention2d`.
@@ -157,7 +157,7 @@ class LocalAttention(nn.Module):
 def flatten_windows(x: Tensor, num_heads: int, window: int | None = None) -> Tensor:
     """Heads and windows of a map beside each other, window by window (None: one, the whole map).
 
-    (B, nh * hd, H, W) -> (B, windows * nh, positions, hd). Windows join the heads and not the batch,
+    (B, nh * hd, H, W) -> (B, windows * nh, positions, hd). Windows join the heads, not the batch,
     so that a mask per window broadcasts over any batch.
     """
     high, wide = (window, window) if window else (x.shape[2], x.shape[3])

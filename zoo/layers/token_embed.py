@@ -54,6 +54,7 @@ class ConvEmbedding(nn.Module):
     """A linear layer on overlapping patches, flattened as (channel, row, column): a convolution.
 
     As in a convolution, rows and columns at the bottom and right that fill no patch are left out.
+    Images smaller than one patch are zero-padded to it.
 
     Args: patch_size, stride: ints, stride None means the patch; dim_out: token width; in_chans:
         channels.
@@ -72,22 +73,17 @@ class ConvEmbedding(nn.Module):
         self.patch_embedding = nn.Sequential(nn.Identity(), nn.Identity(), linear)
 
     def forward(self, x: Tensor) -> Tensor:
+        bottom, right = (max(self.patch_size - side, 0) for side in x.shape[2:])
+        x = F.pad(x, (0, right, 0, bottom)) if bottom or right else x
         linear = self.patch_embedding[2]
         kernel = linear.weight.reshape(-1, self.in_chans, self.patch_size, self.patch_size)
         x = F.conv2d(x, kernel, linear.bias, stride=self.stride)  # (B, dim_out, Gh, Gw)
         return x.flatten(2).transpose(1, 2)
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patch grid (Gh, Gw) of an image of this (height, width).
-
-        Raises: ValueError if too small.
-        """
-        if min(size) < self.patch_size:
-            raise ValueError(
-                f"images must be at least one patch, {self.patch_size} x {self.patch_size} pixels; "
-                f"got {size[0]} x {size[1]}"
-            )
-        return tuple((side - self.patch_size) // self.stride + 1 for side in size)
+        """Patch grid (Gh, Gw) of an image of this (height, width)."""
+        height, width = (max(side - self.patch_size, 0) // self.stride + 1 for side in size)
+        return height, width
 
 
 class ClassToken(nn.Module):
@@ -102,6 +98,13 @@ class ClassToken(nn.Module):
             # pad and add: no shape arithmetic in the graph, so that every node stays on the GPU
             return F.pad(x, (0, 0, 1, 0)) + F.pad(self.cls_token, (0, 0, 0, x.shape[1]))
         return torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+
+
+class TakeClassToken(nn.Module):
+    """The first token. Shape: (B, N, C) -> (B, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0]
 
 
 class PositionEmbedding(nn.Module):

@@ -34,15 +34,12 @@ def from_windows(x: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
     return x.reshape(-1, x.shape[1], grid[0] * window, grid[1] * window)
 
 
-def relative_index(window: int) -> Tensor:
-    """Row-major index into a (2w-1, 2w-1) table of offsets, key minus query.
-
-    Shape: (w * w, w * w).
-    """
-    steps = torch.arange(window)
-    y, x = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
+def relative_bias(table: Tensor, window: int) -> Tensor:
+    """A (2w-1, 2w-1) table of offsets, key minus query, spread over both: (w * w, w * w)."""
+    position = torch.arange(window * window, device=table.device)
+    y, x = position // window, position % window
     dy, dx = (axis[None, :] - axis[:, None] + window - 1 for axis in (y, x))
-    return dy * (2 * window - 1) + dx
+    return table.flatten()[dy * (2 * window - 1) + dx]
 
 
 class WindowAttention(nn.Module):
@@ -77,7 +74,6 @@ class WindowAttention(nn.Module):
         self.exact_mask = exact_mask
         side = 2 * window_size - 1
         self.pos_embedding = nn.Parameter(0.02 * torch.randn(side, side))
-        self.register_buffer("rel_index", relative_index(window_size), persistent=False)
         self.attn = Attention1d(dim_in, dim_out, num_heads, head_dim, dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -100,7 +96,7 @@ class WindowAttention(nn.Module):
     def _prepare(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Tokens (B * n1 * n2, w * w, C), bias (1 or n1 * n2, 1, w * w, w * w), grid (n1, n2)."""
         w = self.window_size
-        bias = self.pos_embedding.flatten()[self.rel_index]  # (w * w, w * w)
+        bias = relative_bias(self.pos_embedding, w)
         bias = bias if mask is None else bias + mask
         height, width = x.shape[2], x.shape[3]
         grid = (-(-height // w), -(-width // w))

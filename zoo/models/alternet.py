@@ -29,8 +29,8 @@ def plan(
 ) -> tuple[str, ...]:
     """The paper's layout: in every stage convolution and attention blocks alternate from the end.
 
-    A stage of n1 = num_blocks[i] blocks, n2 = num_blocks2[i] of them attention, is n1 - 2 * n2 times
-    C, then n2 times CA.
+    A stage of n1 = num_blocks[i] blocks, n2 = num_blocks2[i] of them attention, is C n1 - 2 * n2
+    times, then CA n2 times.
 
     Args:
         num_blocks, num_blocks2: all blocks, and attention blocks, per stage.
@@ -246,14 +246,14 @@ class UpStage(nn.Module):
 class AlterNetUNet(nn.Module):
     """AlterNet's stages down, and stages of the same plan language up, with skips (U-Net form).
 
-    Our extension, not a published result: the paper and its code say nothing about decoders. U-Net is
-    Ronneberger, Fischer, Brox 2015, arXiv:1505.04597.
+    Our extension, not a published result: the paper and its code say nothing about decoders. U-Net
+    is Ronneberger, Fischer, Brox 2015, arXiv:1505.04597.
 
     Args:
         in_chans, num_classes: channels of the image and of the output map.
         stages, widths, heads, bottleneck, window_size, head_dim, stem_pool, drop_path_rate: of the
             encoder (`AlterNet`).
-        decoder: plans of the upsampling stages, one fewer than `stages`; stage i has the width and the
+        decoder: plans of the upsampling stages, one fewer than `stages`; each has the width and the
             heads of the encoder stage whose size it restores.
     Shape: (B, in_chans, H, W) -> (B, num_classes, H, W), any H and W.
     Raises: ValueError for a plan that cannot be built.

@@ -3,8 +3,7 @@
 Heo et al., *Rethinking Spatial Dimensions of Vision Transformers*, ICCV 2021, arXiv:2103.16302.
 Keys and numbers follow how-do-vits-work `models/pit.py` (Park & Kim, arXiv:2202.06709): positions
 for the class token too, no bias in q, k, v, blocks and pools in one list. Where we differ on
-purpose: images of any size from one patch on and any aspect ratio run, with the position embedding
-resampled bicubically.
+purpose: images of any size and aspect ratio run, with the position embedding resampled bicubically.
 """
 
 import math
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 from ..layers.drop_path import drop_path_rates
 from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
-from ..layers.token_embed import ConvEmbedding, TokenEmbedding
+from ..layers.token_embed import ConvEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
 from ._base import ImageClassifier, check_image
-from .hdvw_vit import TakeClassToken
 
 
 class DepthwiseConv2d(nn.Module):
@@ -88,8 +86,8 @@ class PoolingVisionTransformer(ImageClassifier):
 
     Args:
         img_size: (height, width) or one number, in pixels: the size of the position embedding. Any
-            other size of at least one patch may be passed to `forward`; pixels at the bottom and
-            right that fill no patch are left out, as upstream.
+            other size may be passed to `forward`; pixels at the bottom and right that fill no patch
+            are left out, as upstream.
         patch_size, stride: of the embedding, in pixels.
         in_chans, num_classes: as in timm; num_classes=0 returns the class token.
         embed_dims, depths, num_heads, head_dims, mlp_dims: of the three stages.

@@ -136,7 +136,7 @@ def _check_stages(embed_dims: Sequence[int], depths: Sequence[int], *others: Seq
             "embed_dims, depths, num_heads, mlp_dims and pools have one number per stage each; "
             f"got lengths {sorted(lengths)}"
         )
-    if any(depth < 2 or depth % 2 for depth in depths):
+    if any(depth % 2 for depth in depths):
         raise ValueError(
             "every stage has pairs of blocks, unshifted and shifted, so depths must be even; "
             f"got {tuple(depths)}"

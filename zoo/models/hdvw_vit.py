@@ -12,16 +12,9 @@ from torch import Tensor, nn
 from ..layers.drop_path import drop_path_rates
 from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
-from ..layers.token_embed import PatchEmbedding, TokenEmbedding
+from ..layers.token_embed import PatchEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
 from ._base import ImageClassifier, check_image
-
-
-class TakeClassToken(nn.Module):
-    """The first token. Shape: (B, N, C) -> (B, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, 0]
 
 
 class VisionTransformer(ImageClassifier):

@@ -1,0 +1,212 @@
+"""verify: digests, parity again, and providers that did or did not run the graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import export
+import zoo
+import zoo.errors
+import zoo.factory
+from export.parity import error_limit
+from export.runtime import open_onnx
+from export.samples import make_inputs
+from export.spec import ExportSpec
+from zoo.errors import (
+    ConfigError,
+    IntegrityError,
+    ParityError,
+    ProviderError,
+    UnknownModelError,
+    ZooError,
+)
+from zoo.manifest import make_manifest, read_manifest
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    shutil.copytree(exported, out)
+    return out
+
+
+def test_a_fresh_export_verifies(exported: Path) -> None:
+    found = export.verify_directory(exported)
+    assert found.reference == "recomputed"
+    assert found.report
+    files = {row.file for row in found.report.rows}
+    assert files == {"onnx/model.onnx", "model.pt"}
+    proof = found.report.attestation["onnx/model.onnx"]
+    assert proof["providers"] == ["CPUExecutionProvider"]
+    assert set(proof["nodes"]) == {"CPUExecutionProvider"}
+    assert proof["elsewhere"] == []
+
+
+def test_the_report_is_json_with_every_row(exported: Path) -> None:
+    stored = json.loads((exported / "parity.json").read_text())
+    assert stored["passed"] is True
+    assert len(stored["rows"]) == 2 * 3 * 4
+    for row in stored["rows"]:
+        assert row["max_abs_error"] <= row["limit"]
+        assert row["top1_agreement"] == 1.0
+
+
+def test_verification_works_without_torch(exported: Path) -> None:
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda n, *a: None if n == "torch" else real(n, *a)
+import export
+found = export.verify_directory(sys.argv[1])
+assert found.reference == "stored" and found.report
+assert {r.file for r in found.report.rows} == {"onnx/model.onnx"}
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(exported)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["onnx/model.onnx", "model.safetensors", "config.json", "model.pt"]
+)
+def test_one_flipped_bit_anywhere_is_found(copied: Path, name: str) -> None:
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (copied / name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=f"{name} has SHA-256"):
+        export.verify_directory(copied)
+
+
+def test_a_missing_and_a_truncated_file_are_found(copied: Path) -> None:
+    (copied / "model.pt").write_bytes((copied / "model.pt").read_bytes()[:100])
+    with pytest.raises(IntegrityError, match=r"model\.pt has 100 bytes"):
+        export.verify_directory(copied)
+    (copied / "model.pt").unlink()
+    with pytest.raises(IntegrityError, match=r"model\.pt is missing"):
+        export.verify_directory(copied)
+
+
+def _rewrite_manifest(folder: Path) -> None:
+    old = read_manifest(folder)
+    new = make_manifest(folder, old.paths, old.name, old.version, old.architecture_version)
+    (folder / "manifest.json").write_text(new.to_json())
+
+
+def test_a_graph_of_other_weights_fails_parity(copied: Path, tmp_path: Path) -> None:
+    other = zoo.factory.create_random("convit_nano", 1)
+    export.export_model(other, tmp_path / "other", formats=["onnx"])
+    shutil.copy(tmp_path / "other" / "onnx" / "model.onnx", copied / "onnx" / "model.onnx")
+    _rewrite_manifest(copied)
+    with pytest.raises(ParityError, match=r"onnx/model\.onnx differs"):
+        export.verify_directory(copied)
+
+
+def test_a_reference_of_other_weights_is_found(copied: Path, tmp_path: Path) -> None:
+    other = zoo.factory.create_random("convit_nano", 1)
+    export.export_model(other, tmp_path / "other", formats=["onnx"])
+    shutil.copytree(
+        tmp_path / "other" / "test_data_set_0", copied / "test_data_set_0", dirs_exist_ok=True
+    )
+    _rewrite_manifest(copied)
+    with pytest.raises(ParityError, match="mixes two models"):
+        export.verify_directory(copied)
+
+
+@pytest.mark.parametrize("entry", ["../outside", "/etc/hostname", "a/../../b", ""])
+def test_a_manifest_that_leaves_its_directory_is_refused(copied: Path, entry: str) -> None:
+    content = json.loads((copied / "manifest.json").read_text())
+    content["files"][0]["path"] = entry
+    (copied / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ZooError, match="leaves the directory"):
+        export.verify_directory(copied)
+
+
+def test_a_directory_without_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"no manifest\.json"):
+        export.verify_directory(tmp_path)
+
+
+@pytest.mark.skipif(_has_cuda(), reason="a GPU is here")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_did_not_run_is_an_error(exported: Path, provider: str) -> None:
+    with pytest.raises(ProviderError, match="did not run") as caught:
+        export.verify_directory(exported, provider)
+    assert caught.value.exit_code == 7
+    assert "site-packages" not in str(caught.value)
+
+
+def test_unknown_providers_are_named(exported: Path) -> None:
+    with pytest.raises(ConfigError, match="cpu, cuda or tensorrt"):
+        open_onnx(exported / "onnx" / "model.onnx", "rocm")
+
+
+def test_the_limit_is_a_multiple_of_eager_error_with_a_ceiling() -> None:
+    spec = ExportSpec()
+    cpu = "CPUExecutionProvider"
+    assert error_limit(1e-7, 0.5, cpu, False, spec) == pytest.approx(4e-7 + 1e-6)
+    assert error_limit(1e-3, 10.0, cpu, False, spec) == pytest.approx(1e-4)
+    assert error_limit(0.0, 1.0, "CUDAExecutionProvider", False, spec) == 1e-4
+    assert error_limit(0.0, 1.0, "CUDAExecutionProvider", True, spec) == 5e-3
+
+
+def test_not_a_number_never_passes() -> None:
+    from export.parity import check_parity
+    from export.reference import Reference
+
+    inputs = make_inputs(zoo.InputSpec(size=(8, 8)))
+    reference = Reference(inputs, np.zeros((10, 3)), np.zeros(10))
+    rows = check_parity(
+        lambda batch: np.full((len(batch), 3), np.nan, np.float32),
+        reference,
+        "f",
+        "p",
+        ExportSpec(),
+    )
+    report = export.ParityReport("n", "", "", rows)
+    assert not report
+    assert "NaN" not in report.to_json()
+
+
+def test_a_report_without_rows_is_not_a_pass() -> None:
+    assert not export.ParityReport("n", "", "", ())
+
+
+def test_inputs_are_noise_real_constant_and_extreme() -> None:
+    inputs = make_inputs(zoo.InputSpec(size=(16, 16)))
+    assert inputs.batch.shape == (10, 3, 16, 16)
+    assert inputs.batch.dtype == np.float32
+    constant = inputs.batch[inputs.kinds.index("constant")]
+    assert np.ptp(constant, axis=(1, 2)).max() == 0
+    extreme = inputs.batch[inputs.kinds.index("extreme")]
+    assert len(np.unique(extreme[0])) == 2
+    again = make_inputs(zoo.InputSpec(size=(16, 16)))
+    assert np.array_equal(inputs.batch, again.batch)
+
+
+def test_a_training_run_verifies_before_anything_is_exported(tiny_run: Path) -> None:
+    found = export.verify_directory(tiny_run)
+    assert found.report is None
+    (tiny_run / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(IntegrityError):
+        export.verify_directory(tiny_run)
