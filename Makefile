@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types tables clean
+.PHONY: docs demo test test-slow lint types tables clean
 
 demo: .venv/.demo
 	@$(BIN)/convattn demo --out demo-out
@@ -38,3 +38,12 @@ tables: .venv/.dev
 
 clean:
 	rm -rf .venv build dist *.egg-info demo-out
+
+docs: .venv/.dev
+	$(BIN)/convattn demo --out demo-out > docs/demo.txt
+	mkdir -p docs/images && cp demo-out/predictions.png demo-out/gpsa.png docs/images/
+	for name in convit_nano conv_attention_vit_nano; do \
+		$(BIN)/convattn verify demo-out/$$name --out model_cards/measured && \
+		$(BIN)/convattn evaluate $$name --data digits --part validation --part test \
+			--out model_cards/measured || exit 1; done
+	$(BIN)/python benchmarks/readme.py

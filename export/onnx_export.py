@@ -158,12 +158,19 @@ def _export_proto(model: nn.Module, input: InputSpec, spec: ExportSpec) -> onnx.
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExportError(
-            f"torch.onnx could not export {type(model).__name__}: {reason}"
+            f"torch.onnx could not export {type(model).__name__}: {root_cause(error)}"
         ) from error
     assert program is not None  # dynamo=True returns the program
     return program.model_proto
+
+
+def root_cause(error: BaseException) -> str:
+    """First line of the innermost exception: the exporters wrap the cause in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -15,7 +15,14 @@ from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError, IntegrityError
 from zoo.files import atomic_path, read_regular_file, sha256_bytes
 
-from .onnx_export import describe, metadata_of, package_versions, reference_for, require_parity
+from .onnx_export import (
+    describe,
+    metadata_of,
+    package_versions,
+    reference_for,
+    require_parity,
+    root_cause,
+)
 from .parity import ParityReport, check_parity
 from .reference import eval_copy
 from .spec import ExportSpec
@@ -66,8 +73,9 @@ def write_torchscript(model: nn.Module, path: Path, cfg: PretrainedCfg, spec: Ex
             torch.jit.save(traced, whole, _extra_files=metadata)
         _copy_without_debug_records(whole, path)
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExportError(f"torch.jit.trace could not export {cfg.name}: {reason}") from error
+        raise ExportError(
+            f"torch.jit.trace could not export {cfg.name}: {root_cause(error)}"
+        ) from error
     finally:
         whole.unlink(missing_ok=True)
 

@@ -184,7 +184,7 @@ def test_evaluate_writes_a_measured_file(
     assert run(*args, "--out", str(tmp_path)) == 0
     assert "convit_nano.digits on digits/validation" in capsys.readouterr().out
     found = json.loads((tmp_path / "convit_nano.digits" / "accuracy.json").read_text())
-    assert found["acc1_percent"] >= 98.0
+    assert found["results"]["digits/validation"]["acc1_percent"] >= 98.0
     assert {"versions", "machine", "command", "parent_commit"} <= set(found)
 
 

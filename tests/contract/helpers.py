@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,14 +14,6 @@ from zoo.records import Family
 from zoo.registry import families
 
 FAMILIES = zoo.list_families()
-
-
-def on_one_thread() -> Iterator[None]:
-    """For a fixture: on a busy machine tiny tensors lose everything to waiting threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def family_of(name: str) -> Family:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
+from tests.reference.naive import on_one_thread
 from zoo.factory import construct
 
 from .helpers import (
@@ -22,7 +23,6 @@ from .helpers import (
     families_taking,
     family_of,
     images,
-    on_one_thread,
     relative_error,
     tiny,
 )

@@ -1,4 +1,4 @@
-"""The convolutional networks of how-do-vits-work: goldens/CONSTRUCTORS sections 2, 3 and 4."""
+"""The convolutional networks of how-do-vits-work: goldens/CONSTRUCTORS sections 2.1 and 2.2."""
 
 from __future__ import annotations
 
@@ -6,70 +6,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from zoo.layers.classifier_blocks import ClassifierBlock
-from zoo.layers.conv_unit import ConvUnit
 from zoo.layers.ensemble import Ensemble
-from zoo.layers.gates import make_gate
-from zoo.layers.residual import ResidualBlock
 from zoo.models.alexnet import AlexNet
-from zoo.models.mobilenet import InvertedResidual, MobileNetV2
 from zoo.models.resnet import ResNet, make_stem
 from zoo.models.vgg import VGG
 
 from . import Built, Ref, bind, hdvw_tokens
+from .hdvw_blocks import GATES, RESNETS, cblock, head_keywords, smoothing_keywords
 
-SBLOCKS = {
-    "TanhBlurBlock": "tanh_blur",
-    "BNTanhBlurBlock": "bn_tanh_blur",
-    "SigmoidBlurBlock": "sigmoid_blur",
-    "SoftmaxBlurBlock": "softmax_blur",
-    "ReLuBlurBlock": "relu_blur",
-    "ScalingBlurBlock": "scaling_blur",
-    "BlurBlock": "blur",
-    "TanhBlock": "tanh",
-    "ScalingBlock": "scaling",
-    "ReLuBlock": "relu",
-}
-CBLOCKS = {
-    "GAPBlock": "gap",
-    "BNGAPBlock": "bngap",
-    "GMaxPBlock": "gmaxp",
-    "GMedPBlock": "gmedp",
-    "GAPClipBlock": "gapclip",
-    "GAPMLPBlock": "gapmlp",
-    "MLPBlock": "mlp",
-}
 _SBLOCK = Ref("models.smoothing_block.TanhBlurBlock")
-
-
-def _cblock(name: str) -> Ref:
-    return Ref(f"models.classifier_block.{name}")
-
-
-def _kind(ref: Ref, module: str, kinds: dict[str, str]) -> str:
-    prefix, _, name = ref.path.rpartition(".")
-    if prefix != module or name not in kinds:
-        raise LookupError(f"no counterpart for {ref.path!r}")
-    return kinds[name]
-
-
-def smoothing_keywords(sblock: Ref, block_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of our smoothing blocks; each original takes what it knows and swallows the rest."""
-    given = {**dict(sblock.kwargs), **block_kwargs}
-    kind = _kind(sblock, "models.smoothing_block", SBLOCKS)
-    values: dict[str, Any] = {"sblock": kind}
-    values["temp"] = given.get("thr", 6.0) if kind == "relu" else given.get("temp")
-    for name in ("sfilter", "pad_mode"):
-        if name in given:
-            values[name] = given[name]
-    return values
-
-
-def head_keywords(cblock: Ref, block_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of our classifier block."""
-    given = {**dict(cblock.kwargs), **block_kwargs}
-    kind = _kind(cblock, "models.classifier_block", CBLOCKS)
-    return {"cblock": kind, "clip_temp": given.get("temp", 2.0)}
 
 
 def _mc_keywords(kind: str, block_kwargs: dict[str, Any], rate: float) -> dict[str, Any]:
@@ -90,13 +35,10 @@ def _block_class(block: Ref, *families: str) -> tuple[str, str, bool, dict[str, 
     return match["family"], match["kind"], match["name"] == "Bottleneck", dict(block.kwargs)
 
 
-_GATES = {"seresnet": "se", "cbamresnet": "cbam"}
-
-
 def _resnet_class(preact: bool):
     def build(*args: Any, **kwargs: Any) -> Built:
         known = {"block": ..., "num_blocks": ..., "sblock": _SBLOCK, "num_sblocks": (0, 0, 0, 0)}
-        known["cblock"] = _cblock("BNGAPBlock" if preact else "GAPBlock")
+        known["cblock"] = cblock("BNGAPBlock" if preact else "GAPBlock")
         known |= {"sd": 0.0} if not preact else {}
         known |= {"num_classes": 10, "stem": True, "name": "resnet"}
         rest = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
@@ -107,8 +49,8 @@ def _resnet_class(preact: bool):
         extra = {
             key: block_kwargs[key] for key in ("groups", "width_per_group") if key in block_kwargs
         }
-        if family in _GATES:
-            extra |= {"gate": _GATES[family], "reduction": block_kwargs.get("reduction", 16)}
+        if family in GATES:
+            extra |= {"gate": GATES[family], "reduction": block_kwargs.get("reduction", 16)}
         model = ResNet(
             num_classes=values["num_classes"],
             num_blocks=values["num_blocks"],
@@ -134,7 +76,7 @@ def _vgg_class(*args: Any, **kwargs: Any) -> Built:
         "num_blocks": ...,
         "sblock": _SBLOCK,
         "num_sblocks": (0,) * 5,
-        "cblock": _cblock("MLPBlock"),
+        "cblock": cblock("MLPBlock"),
         "num_classes": 10,
         "name": "vgg",
     }
@@ -158,7 +100,7 @@ def _alexnet_class(*args: Any, **kwargs: Any) -> Built:
         "block": ...,
         "sblock": _SBLOCK,
         "num_sblocks": (0,) * 3,
-        "cblock": _cblock("MLPBlock"),
+        "cblock": cblock("MLPBlock"),
         "num_classes": 10,
         "stem": True,
         "name": "alexnet",
@@ -190,7 +132,6 @@ _RESNET_BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-_RESNETS = ("resnet", "preresnet", "seresnet", "cbamresnet")
 _GROUPED = {
     "resnext": {
         50: {"groups": 32, "width_per_group": 4},
@@ -214,9 +155,9 @@ def _named_resnet(family: str, kind: str, depth: int) -> Callable[..., Built]:
             raise TypeError("block and num_blocks are set by the original builder")
         if family in _GROUPED:
             kwargs = dict(**_GROUPED[family][depth], **kwargs)
-        places = (1, 1, 1, 0 if family in ("preresnet", *_GATES) else 1)
+        places = (1, 1, 1, 0 if family in ("preresnet", *GATES) else 1)
         block = "BasicBlock" if depth < 50 else "Bottleneck"
-        module = family if family in _RESNETS else "resnet"
+        module = family if family in RESNETS else "resnet"
         return _resnet_class(preact=family == "preresnet")(
             Ref(f"models.{module}_{kind.removesuffix('_smoothing')}_block.{block}"),
             _RESNET_BLOCKS[depth],
@@ -282,7 +223,7 @@ def _builders() -> tuple[dict[str, Callable[..., Built]], dict[str, Callable[...
                     f"_{depth}",
                     _named_vgg(f"{family}net", kind, depth),
                 )
-        for family in (*_RESNETS, *_GROUPED):
+        for family in (*RESNETS, *_GROUPED):
             for depth in _GROUPED.get(family, _RESNET_BLOCKS):
                 add(family, family, kind, f"_{depth}", _named_resnet(family, kind, depth))
     return by_path, by_name
@@ -303,122 +244,13 @@ def _get_model(
     raise NotImplementedError(f"the original's get_model does not know {name!r}")
 
 
-def _residual_block(family: str, kind: str, bottleneck: bool) -> Callable[..., Built]:
-    def build(*args: Any, **kwargs: Any) -> Built:
-        known: dict[str, Any] = {"in_channels": ..., "channels": ..., "stride": 1}
-        known |= {"groups": 1, "width_per_group": 64}
-        known |= {"rate": 0.3} if kind == "mcdo" else {}
-        known |= {"sd": 0.0}
-        known |= {"reduction": 16} if family in _GATES else {}
-        values = bind(list(args), {k: v for k, v in kwargs.items() if k in known}, **known)
-        reduction = values.pop("reduction", 16)
-        gate = _GATES.get(family)
-        values["dropout"] = values.pop("rate", 0.0)
-        values["drop_path"] = values.pop("sd")
-        return Built(
-            ResidualBlock(
-                **values,
-                bottleneck=bottleneck,
-                preact=family == "preresnet",
-                gate=None if gate is None else lambda chans: make_gate(gate, chans, reduction),
-                shortcut_norm=bottleneck and kind == "mcdo",
-            )
-        )
-
-    return build
-
-
-def _conv_unit(family: str, kind: str) -> Callable[..., Built]:
-    def build(*args: Any, **kwargs: Any) -> Built:
-        alexnet = family == "alexnet"
-        known: dict[str, Any] = {"in_channels": ...}
-        known |= {"channels": ..., "kernel_size": ..., "stride": 1, "padding": 0} if alexnet else {}
-        known |= {} if alexnet else {"out_channels": ...}
-        known |= {"rate": 0.1 if alexnet else 0.3} if kind == "mcdo" else {}
-        values = bind(list(args), {k: v for k, v in kwargs.items() if k in known}, **known)
-        if alexnet:
-            values["out_channels"] = values.pop("channels")
-        values["dropout"] = values.pop("rate", 0.0)
-        norm = {"alexnet": "none", "vggnet": "post", "prevggnet": "pre"}[family]
-        return Built(ConvUnit(**values, norm=norm))
-
-    return build
-
-
-def _block_targets() -> dict[str, Callable[..., Built]]:
-    found: dict[str, Callable[..., Built]] = {}
-    for kind in ("dnn", "mcdo"):
-        for family in _RESNETS:
-            for name in ("BasicBlock", "Bottleneck"):
-                function = _residual_block(family, kind, name == "Bottleneck")
-                found[f"models.{family}_{kind}_block.{name}"] = function
-        for family in ("alexnet", "vggnet", "prevggnet"):
-            found[f"models.{family}_{kind}_block.BasicBlock"] = _conv_unit(family, kind)
-    return found
-
-
-def _mobilenet(**kwargs: Any) -> Built:
-    known = {
-        "num_classes": 1000,
-        "channel": 3,
-        "width_mult": 1.0,
-        "stem": True,
-        "block1": Ref("models.mobilenet.Basic"),
-        "block2": Ref("models.mobilenet.Bottleneck"),
-        "cblock": _cblock("GAPBlock"),
-        "name": "mobilenet",
-    }
-    values = bind([], {k: v for k, v in kwargs.items() if k in known}, **known)
-    if values["block1"].path != "models.mobilenet.Basic":
-        raise NotImplementedError("another block1 has no counterpart")
-    if values["block2"].path != "models.mobilenet.Bottleneck":
-        raise NotImplementedError("another block2 has no counterpart")
-    head = head_keywords(values["cblock"], {})
-    return Built(
-        MobileNetV2(
-            in_chans=values["channel"],
-            num_classes=values["num_classes"],
-            width_mult=values["width_mult"],
-            stem=values["stem"],
-            cblock=head["cblock"],
-        )
-    )
-
-
-def _named_mobilenet(
-    num_classes: int = 1000, stem: bool = True, name: str = "", **kwargs: Any
-) -> Built:
-    return _mobilenet(num_classes=num_classes, stem=stem, **kwargs)
-
-
-def _inverted_residual(expand: bool) -> Callable[..., Built]:
-    def build(*args: Any, **kwargs: Any) -> Built:
-        known = {"dim_in": ..., "dim_out": ..., "stride": ..., "expand_ratio": ...}
-        kwargs = {key: value for key, value in kwargs.items() if key in known}
-        return Built(InvertedResidual(**bind(list(args), kwargs, **known), expand=expand))
-
-    return build
-
-
 def _ensemble(models: list[Built], name: str | None = None) -> Built:
     return Built(Ensemble([member.module for member in models]))
-
-
-def _classifier(kind: str) -> Callable[..., Built]:
-    def build(in_features: int, num_classes: int, *args: Any, **kwargs: Any) -> Built:
-        known = {"temp": 2.0} if kind == "gapclip" else {}
-        kwargs = {key: value for key, value in kwargs.items() if key in known}
-        return Built(
-            ClassifierBlock(in_features, num_classes, kind, **bind(list(args), kwargs, **known))
-        )
-
-    return build
 
 
 TARGETS: dict[str, Callable[..., Built]] = {
     "models.get_model": _get_model,
     **_BY_PATH,
-    **_block_targets(),
     "models.alexnet.AlexNet": _alexnet_class,
     "models.vggnet.VGGNet": _vgg_class,
     "models.prevggnet.VGGNet": _vgg_class,
@@ -427,10 +259,5 @@ TARGETS: dict[str, Callable[..., Built]] = {
         f"models.{family}.ResNet": _resnet_class(preact=False)
         for family in ("resnet", "seresnet", "cbamresnet", "resnext", "wideresnet")
     },
-    "models.mobilenet.MobileNet": _mobilenet,
-    "models.mobilenet.dnn": _named_mobilenet,
-    "models.mobilenet.Basic": _inverted_residual(expand=False),
-    "models.mobilenet.Bottleneck": _inverted_residual(expand=True),
     "models.ensemble.Ensemble": _ensemble,
-    **{f"models.classifier_block.{name}": _classifier(kind) for name, kind in CBLOCKS.items()},
 }

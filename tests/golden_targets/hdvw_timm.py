@@ -63,7 +63,9 @@ class Layout(nn.Module):
         missing = [key for key in self.keys if key not in state]
         unexpected = [key for key in state if key not in self.keys]
         assert not (strict and (missing or unexpected))
+        kept = self.model.state_dict().keys()  # without today's non-persistent buffers
         renamed = {self.keys[key]: value for key, value in state.items() if key in self.keys}
+        renamed = {key: value for key, value in renamed.items() if key in kept}
         self.model.load_state_dict(renamed, strict=True)
         return _Result(missing, unexpected)
 
@@ -153,18 +155,23 @@ def _pit(*args: Any, **kwargs: Any) -> Built:
         return 3, int(match[1]) - bool(match[2]), bool(match[2])
 
     def old(key: str) -> str:
-        return re.sub(r"transformers\.(\d+)\.pool", _shift(-1, "transformers.{}.pool"), key)
-
-    def path(name: str) -> str:
-        # the pool, and the stage that ended with it, are seen at the next stage's start
-        return re.sub(r"transformers\.(\d+)\.pool", _shift(1, "transformers.{}.pool"), name)
+        return re.sub(r"(?<=^transformers\.)\d+(?=\.pool)", lambda m: str(int(m[0]) - 1), key)
 
     keys = {old(key): key for key in sorted(today, key=stage)}
+    path = _end_of_stage("transformers", "pool", len(model.transformers) - 1)
     return Built(Layout(model, keys, path))
 
 
-def _shift(by: int, pattern: str) -> Callable[[re.Match[str]], str]:
-    return lambda match: pattern.format(int(match[1]) + by)
+def _end_of_stage(stages: str, part: str, last: int) -> Callable[[str], str]:
+    """What ended a stage in 0.5.4, and so its output, starts the next stage today."""
+
+    def path(name: str) -> str:
+        match = re.fullmatch(rf"{stages}\.(\d+)(\.{part}.*)?", name)
+        if match is None or (match[2] is None and int(match[1]) == last):
+            return name
+        return f"{stages}.{int(match[1]) + 1}{match[2] or '.' + part}"
+
+    return path
 
 
 def _swin_keys(model: nn.Module) -> dict[str, str]:
@@ -209,16 +216,10 @@ def _swin(*args: Any, **kwargs: Any) -> Built:
     model = SwinTransformer(**{**values, "norm_layer": _norm(values["norm_layer"])})
     if not patch_norm:
         model.patch_embed.norm = nn.Identity()
-    last = len(model.layers) - 1
+    moved = _end_of_stage("layers", "downsample", len(model.layers) - 1)
 
     def path(name: str) -> str:
-        match = re.fullmatch(r"layers\.(\d+)(\.downsample.*)?", name)
-        if match is None:
-            return "head.fc" if name == "head" else name
-        stage, part = int(match[1]), match[2]
-        if part is None and stage == last:
-            return name
-        return f"layers.{stage + 1}{part or '.downsample'}"
+        return "head.fc" if name == "head" else moved(name)
 
     maps = r"patch_embed|norm|layers(\.\d+(\.blocks\.\d+|\.downsample)?)?"
     return Built(Layout(model, _swin_keys(model), path, maps))

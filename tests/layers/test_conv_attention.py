@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.contract.helpers import on_one_thread
 from tests.reference import naive
-from tests.reference.naive import close, gradients, state
+from tests.reference.naive import close, gradients, on_one_thread, state
 from zoo.layers import conv_attention
 from zoo.layers.conv_attention import ConvAttention2d
 

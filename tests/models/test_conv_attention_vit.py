@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from tests.contract.helpers import on_one_thread
+from tests.reference.naive import on_one_thread
 from zoo.factory import construct
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.models.conv_attention_vit import ConvAttentionViT

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from tests.contract.helpers import on_one_thread
+from tests.reference.naive import on_one_thread
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from zoo.models.convit import ConViT
 from zoo.weights import load_state

@@ -8,7 +8,7 @@ is shared with the fast layers, apart from the names of the weights. Use float64
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -191,3 +191,11 @@ def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
     scale = max(1.0, float(expected.detach().abs().max()))
     error = float((actual.double() - expected).detach().abs().max())
     assert error <= tolerance * scale, f"error {error:.2e}, allowed {tolerance * scale:.2e}"
+
+
+def on_one_thread() -> Iterator[None]:
+    """For a fixture: on a busy machine tiny tensors lose everything to waiting threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -82,12 +82,21 @@ def export_command(
     help="The graph must really run there.",
 )
 @click.option("--tf32", is_flag=True, help="Allow TensorFloat-32 on CUDA (a looser limit).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Also write OUT/NAME/parity[-DEVICE].json, with how it was measured.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify_command(directory: str, provider: str, tf32: bool, as_json: bool) -> None:
+def verify_command(
+    directory: str, provider: str, tf32: bool, out: Path | None, as_json: bool
+) -> None:
     """Check every digest of DIRECTORY (a run or an export), then run its exported files again."""
     from export import verify_directory
 
     found = verify_directory(directory, provider, tf32=tf32)
+    if out is not None and found.report is not None:
+        _record(found.report, out, provider, tf32)
     if as_json:
         content = found.to_dict()
         if found.report is not None:
@@ -100,6 +109,20 @@ def verify_command(directory: str, provider: str, tf32: bool, as_json: bool) -> 
         return
     click.echo(f"float64 reference: {found.reference}")
     click.echo(parity_table(found.report))
+
+
+def _record(report: ParityReport, out: Path, provider: str, tf32: bool) -> None:
+    """Write OUT/NAME/parity[-DEVICE].json: the report, the command and the machine."""
+    from ..files import write_text
+    from ..measurement import provenance
+
+    device = ""
+    if provider != "cpu":
+        proof = report.attestation["onnx/model.onnx"]
+        device = f"-{proof['device'].replace(' ', '_')}{'-tf32' if tf32 else ''}"
+    content = {**json.loads(report.to_json()), **provenance()}
+    path = out / report.name / f"parity{device}.json"
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def parity_table(report: ParityReport) -> str:

@@ -77,10 +77,12 @@ def predict_command(
 @click.option("--data", required=True, help="'digits': scikit-learn's handwritten digits.")
 @click.option(
     "--part",
-    default="test",
+    "parts",
+    multiple=True,
+    default=("test",),
     show_default=True,
     type=click.Choice(["train", "validation", "test"]),
-    help="Part of the data.",
+    help="Part of the data; repeatable.",
 )
 @click.option(
     "--out",
@@ -88,7 +90,9 @@ def predict_command(
     help="Also write OUT/NAME/accuracy.json, with how it was measured.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate_command(model: str, data: str, part: str, out: Path | None, as_json: bool) -> None:
+def evaluate_command(
+    model: str, data: str, parts: tuple[str, ...], out: Path | None, as_json: bool
+) -> None:
     """Measure the accuracy of MODEL (any reference that predict takes)."""
     from ..errors import ConfigError
     from ..evaluation import measure_accuracy
@@ -98,21 +102,27 @@ def evaluate_command(model: str, data: str, part: str, out: Path | None, as_json
 
     if data != "digits":
         raise ConfigError(f"--data {data!r} is not supported; this version evaluates on 'digits'")
-    images = load_digits(part)
     predictor = load_predictor(model)
-    found = measure_accuracy(
-        lambda batch: predictor.logits(list(batch)), images.images, images.targets
-    )
-    result = {"model": predictor.name, "data": images.name, **found.to_dict(), **provenance()}
+    found = {}
+    for part in parts:
+        images = load_digits(part)
+        found[images.name] = measure_accuracy(
+            lambda batch: predictor.logits(list(batch)), images.images, images.targets
+        )
+    result = {
+        "model": predictor.name,
+        "results": {name: accuracy.to_dict() for name, accuracy in found.items()},
+        **provenance(),
+    }
     if out is not None:
         path = out / predictor.name / "accuracy.json"
         write_text(path, json.dumps(result, indent=2) + "\n")
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    low, high = found.interval_percent
-    click.echo(
-        f"{predictor.name} on {images.name}: {found.percent:.2f} % ({found.correct} of "
-        f"{found.total}; "
-        f"{low:.1f} to {high:.1f} at 95 %)"
-    )
+    for name, accuracy in found.items():
+        low, high = accuracy.interval_percent
+        click.echo(
+            f"{predictor.name} on {name}: {accuracy.percent:.2f} % ({accuracy.correct} of "
+            f"{accuracy.total}; {low:.1f} to {high:.1f} at 95 %)"
+        )

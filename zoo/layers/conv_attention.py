@@ -124,7 +124,9 @@ class ConvAttention2d(nn.Module):
         band = inside.repeat(1, self.kernel_size).to(q.device)  # (W, K * (W + 2p))
         bias = torch.zeros(band.shape, dtype=q.dtype, device=q.device)
         bias = bias.masked_fill(~band, float("-inf"))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        q, k, v = (x.flatten(1, 2) for x in (q, k, v))  # every row of every head is a head
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        return out.unflatten(1, (self.num_heads, height))  # (B, nh, H, W, hd)
 
     def _windows(self, x: Tensor, q: Tensor) -> list[Tensor]:
         """The padded map seen at each window offset, row-major. Shape: each (B, nh, H or 1, W or 1,

@@ -1,0 +1,100 @@
+"""Rewrite the generated parts of README.md from measured files; `--check` only compares.
+
+    python benchmarks/readme.py [--check]
+
+A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nothing in it is typed by hand: the
+accuracy and parity tables come from model_cards/measured/, the demo's output from docs/demo.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "model_cards" / "measured"
+
+
+def _read(name: str, file: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((MEASURED / name / file).read_text(encoding="utf-8"))
+    return content
+
+
+def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
+    names = [n for n in zoo.list_models(with_tags=True) if (MEASURED / n / file).is_file()]
+    return [(name, _read(name, file)) for name in names]
+
+
+def accuracy() -> str:
+    """Accuracy of bundled weights on validation and test parts."""
+    lines = [
+        "| weights | validation | test | 95 % interval (test) |",
+        "|---|---|---|---|",
+    ]
+    for name, found in _measured("accuracy.json"):
+        results = found["results"]
+        validation, test = results["digits/validation"], results["digits/test"]
+        low, high = test["interval95_percent"]
+        lines.append(
+            f"| `{name}` | {validation['acc1_percent']:.1f} % "
+            f"({validation['correct']}/{validation['total']}) | {test['acc1_percent']:.1f} % "
+            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def parity() -> str:
+    """Error of exported files against float64, beside eager float32's own."""
+    lines = [
+        "| model | file | ran on | max error | eager float32 | ratio | same top-1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in _measured("parity.json"):
+        for row in found["summary"]:
+            lines.append(
+                f"| `{name}` | {row['file']} | {row['provider']} | {row['max_abs_error']:.1e} | "
+                f"{row['eager_max_abs_error']:.1e} | {row['ratio']:.2f} | "
+                f"{100 * row['top1_agreement']:.0f} % |"
+            )
+    return "\n".join(lines)
+
+
+def demo() -> str:
+    """What `make demo` printed."""
+    text = (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").strip()
+    return f"```\n{text}\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {"accuracy": accuracy, "parity": parity, "demo": demo}
+
+
+def render(text: str) -> str:
+    """The README with every generated part renewed. Raises: ValueError for a missing part."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        if begin not in text or end not in text:
+            raise ValueError(f"README.md has no part {begin} ... {end}")
+        pattern = re.escape(begin) + r".*?" + re.escape(end)
+        content = f"{begin}\n{part()}\n{end}"
+        text = re.sub(pattern, lambda _, content=content: content, text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    """Rewrite README.md, or with --check exit 1 if that would change it."""
+    path = ROOT / "README.md"
+    old = path.read_text(encoding="utf-8")
+    new = render(old)
+    if "--check" in sys.argv[1:]:
+        sys.exit("README.md is out of date; run `make docs`" if new != old else 0)
+    path.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What the families of how-do-vits-work share: licence, preprocessing, citations, original names."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..records import InputSpec, Licence
+
+UPSTREAM = "github.com/xxxnell/how-do-vits-work"
+LICENCE = Licence(code="Apache-2.0", weights="Apache-2.0")
+INPUT = InputSpec(interpolation="bilinear")
+CITE_NOTE = (
+    "Cite the architecture's own paper, Park & Kim 2022 for this implementation and comparison, "
+    "and Park & Kim 2022b for smoothing blocks."
+)
+PARK_KIM = """
+@inproceedings{park2022how,
+  title     = {How Do Vision Transformers Work?},
+  author    = {Park, Namuk and Kim, Songkuk},
+  booktitle = {International Conference on Learning Representations (ICLR)},
+  year      = {2022}
+}"""
+BLURS = """
+@inproceedings{park2022blurs,
+  title     = {Blurs Behave Like Ensembles: Spatial Smoothings to Improve Accuracy, Uncertainty,
+               and Robustness},
+  author    = {Park, Namuk and Kim, Songkuk},
+  booktitle = {Proceedings of the 39th International Conference on Machine Learning (ICML)},
+  year      = {2022}
+}"""
+
+Aliases = dict[str, tuple[str, Mapping[str, Any]]]
+
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "_dnn": {},
+    "_mcdo": {"block": "mcdo"},
+    "_dnn_smoothing": {"smoothing": True},
+    "_mcdo_smoothing": {"block": "mcdo", "smoothing": True},
+}
+# keyword of the original's get_model -> ours; empty: it has no effect there
+CNN_KEYWORDS = {"rate": "mc_rate", "num_sblocks": "smoothing", "image_size": "", "verbose": ""}
+TOKEN_KEYWORDS = {
+    "image_size": "img_size",
+    "channel": "in_chans",
+    "dim": "embed_dim",
+    "dims": "embed_dims",
+    "heads": "num_heads",
+    "dim_head": "head_dim",
+    "dims_head": "head_dims",
+    "dim_mlp": "mlp_dim",
+    "dims_mlp": "mlp_dims",
+    "dropout": "drop_rate",
+    "emb_dropout": "pos_drop_rate",
+    "sd": "drop_path_rate",
+    "stem": "",
+    "verbose": "",
+}
+
+
+def cnn_aliases(family: str, depths: Iterable[int | str], **defaults: Any) -> Aliases:
+    """Five original names for each depth, with get_model's own defaults (10 classes)."""
+    return {
+        f"hdvw:{family}{variant}{_suffix(depth)}": (
+            f"{family}{_suffix(depth)}",
+            {"num_classes": 10, **defaults, **overrides},
+        )
+        for depth in depths
+        for variant, overrides in _VARIANTS.items()
+    }
+
+
+def _suffix(depth: int | str) -> str:
+    return f"_{depth}" if depth else ""
+
+
+def token_aliases(family: str, sizes: Mapping[str, str]) -> Aliases:
+    """One original name for each size (short -> ours), with get_model's own default (10 classes)."""
+    return {
+        f"hdvw:{family}_{short}": (f"hdvw_{family}_{size}", {"num_classes": 10})
+        for short, size in sizes.items()
+    }
+
+
+_RESNET_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def resnet_sizes(family: str, depths: Iterable[int], **config: Any) -> dict[str, dict[str, Any]]:
+    """The usual depths of a ResNet: basic blocks up to 34, bottlenecks above."""
+    return {
+        f"{family}_{depth}": {
+            "num_blocks": _RESNET_BLOCKS[depth],
+            "bottleneck": depth >= 50,
+            **config,
+        }
+        for depth in depths
+    }

@@ -1,0 +1,53 @@
+"""Swin transformer of how-do-vits-work: sizes, licences, original names."""
+
+from ..records import Family
+from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, UPSTREAM
+
+
+def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
+    dims = tuple(dim << n for n in range(4))
+    return {
+        "embed_dims": dims,
+        "depths": (2, 2, deep, 2),
+        "num_heads": tuple(heads << n for n in range(4)),
+        "mlp_dims": tuple(4 * width for width in dims),
+    }
+
+
+FAMILY = Family(
+    name="hdvw_swin",
+    builder="hdvw_swin:SwinTransformer",
+    summary="Swin transformer of how-do-vits-work, one position table for all heads",
+    paper="arXiv:2103.14030",
+    bibtex="""@inproceedings{liu2021swin,
+  title     = {Swin Transformer: Hierarchical Vision Transformer using Shifted Windows},
+  author    = {Liu, Ze and Lin, Yutong and Cao, Yue and Hu, Han and Wei, Yixuan and Zhang, Zheng
+               and Lin, Stephen and Guo, Baining},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
+  year      = {2021}
+}"""
+    + PARK_KIM,
+    upstream=UPSTREAM,
+    licence=LICENCE,
+    input=INPUT,
+    variants={
+        "hdvw_swin_tiny": _size(96, 3, 6),
+        "hdvw_swin_small": _size(96, 3, 18),
+        "hdvw_swin_base": _size(128, 4, 18),
+        "hdvw_swin_large": _size(192, 3, 6),  # as shallow and with as few heads upstream
+    },
+    descriptions={
+        f"hdvw_swin_{size}": f"Swin-{size}, window 7" for size in ("tiny", "small", "base", "large")
+    },
+    tiny={
+        "num_classes": 7,
+        "embed_dims": (16, 32),
+        "depths": (2, 2),
+        "num_heads": (2, 4),
+        "head_dim": 8,
+        "mlp_dims": (32, 64),
+        "window_size": 4,
+        "pools": (2, 2),
+    },
+    cite_note=CITE_NOTE,
+)

@@ -1,0 +1,43 @@
+"""ResNet: sizes, licences, original names."""
+
+from ..records import Family
+from ._hdvw import (
+    BLURS,
+    CITE_NOTE,
+    CNN_KEYWORDS,
+    INPUT,
+    LICENCE,
+    PARK_KIM,
+    UPSTREAM,
+    cnn_aliases,
+    resnet_sizes,
+)
+
+FAMILY = Family(
+    name="resnet",
+    builder="resnet:ResNet",
+    summary="residual network, optionally with MC dropout or smoothing blocks",
+    paper="arXiv:1512.03385",
+    bibtex="""@inproceedings{he2016deep,
+  title     = {Deep Residual Learning for Image Recognition},
+  author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year      = {2016}
+}"""
+    + PARK_KIM
+    + BLURS,
+    upstream=UPSTREAM,
+    licence=LICENCE,
+    input=INPUT,
+    variants=resnet_sizes("resnet", (18, 34, 50, 101, 152)),
+    descriptions={f"resnet_{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
+    tiny={
+        "num_classes": 7,
+        "num_blocks": (1, 2, 1, 1),
+        "widths": (8, 12, 16, 24),
+        "stem": False,
+    },
+    aliases=cnn_aliases("resnet", (18, 34, 50, 101, 152), stem=False),
+    alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
+    cite_note=CITE_NOTE,
+)
