@@ -6,6 +6,7 @@ that name, and two releases live in one process side by side.
 
 import hashlib as _hashlib
 import importlib.util as _util
+import os as _os
 import sys as _sys
 from pathlib import Path as _Path
 from typing import Any as _Any
@@ -20,6 +21,7 @@ Args:
     pretrained: load weights, verified by SHA-256; else random initialisation.
     tag: which weights; by default the first one.
     version: "X.Y.Z" of the weights; by default the newest one of the tag.
+    directory: one that train, import or export wrote: its configuration and weights instead.
     overrides: constructor keywords, e.g. num_classes, in_chans, img_size, drop_path_rate.
 Returns:
     the model, in training mode: call .eval() for inference. model.pretrained_cfg holds what belongs
@@ -50,6 +52,14 @@ def _load_zoo(folder: _Path) -> _Any:
     return module
 
 
+def _from_directory(name: str, directory: str, pretrained: bool, overrides: _Any) -> _Any:
+    model = _zoo.create_model(_os.path.abspath(directory), pretrained, **overrides)
+    found = model.pretrained_cfg.architecture
+    if found != name:
+        raise ValueError(f"{directory!r} holds {found}, not {name}; call that entry instead")
+    return model
+
+
 def _entry(name: str) -> _Any:
     """The builder of one model, with its documentation."""
     record = _zoo.get_record(name)
@@ -59,8 +69,11 @@ def _entry(name: str) -> _Any:
         *,
         tag: str | None = None,
         version: str | None = None,
+        directory: str | None = None,
         **overrides: _Any,
     ) -> _Any:
+        if directory is not None:
+            return _from_directory(name, directory, pretrained, overrides)
         reference = name + (f".{tag}" if tag else "") + (f"@{version}" if version else "")
         return _zoo.create_model(reference, pretrained, **overrides)
 

@@ -4,6 +4,7 @@ module.
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -59,40 +60,39 @@ def to_torchscript(
 
 
 def write_torchscript(model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec) -> None:
-    """Trace and write; no parity. Raises: ExportError."""
+    """Trace and write; no parity. Raises: ExportError, OSError if the file cannot be written."""
     import torch
 
     example = torch.zeros(2, cfg.input.in_chans, *cfg.input.size)
-    whole = path.with_name(path.name + ".full")
+    buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # check_trace compares with the traced batch only; parity checks others
             traced = torch.jit.trace(eval_copy(model).float(), example, check_trace=False)
             metadata = {_METADATA: json.dumps(metadata_of(cfg, spec))}
-            torch.jit.save(traced, whole, _extra_files=metadata)
-        _copy_without_debug_records(whole, path)
+            torch.jit.save(traced, buffer, _extra_files=metadata)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ExportError(
             f"torch.jit.trace could not export {cfg.name}: {root_cause(error)}"
         ) from error
-    finally:
-        whole.unlink(missing_ok=True)
+    path.write_bytes(_without_debug_records(buffer))
 
 
-def _copy_without_debug_records(source: Path, target: Path) -> None:
-    """Rewrite the archive without `*.debug_pkl`, which hold source paths of the building
-    machine.
-    """
+def _without_debug_records(archive: io.BytesIO) -> bytes:
+    """The archive without `*.debug_pkl`, which hold source paths of the building machine."""
     import torch
 
-    reader = torch._C.PyTorchFileReader(str(source))
-    writer = torch._C.PyTorchFileWriter(str(target))
+    archive.seek(0)
+    cleaned = io.BytesIO()
+    reader = torch._C.PyTorchFileReader(archive)
+    writer = torch._C.PyTorchFileWriter(cleaned)
     for name in reader.get_all_records():
         if not name.endswith(".debug_pkl") and name not in ("version", ".data/serialization_id"):
             record = reader.get_record(name)
             writer.write_record(name, record, len(record))
     writer.write_end_of_file()
+    return cleaned.getvalue()
 
 
 def load_torchscript(
@@ -106,8 +106,6 @@ def load_torchscript(
     Returns: a function float32 (B, C, H, W) -> logits, both numpy, and the metadata.
     Raises: IntegrityError if the digest differs, ExportError if it cannot be opened.
     """
-    import io
-
     import torch
 
     data = read_regular_file(path, "TorchScript file")

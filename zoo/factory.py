@@ -27,7 +27,9 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
 
     Args:
         name: a model reference: ``ARCH[.TAG][@X.Y.Z]``, a directory that training, import or export
-            wrote, ``hf-hub:org/name[@revision]``, or ``timm:NAME``.
+            wrote, ``hf-hub:org/name[@revision]``, or ``timm:NAME``. ARCH may be an original's name
+            such as ``hdvw:resnet_mcdo_50``: it brings the original's defaults (10 classes, the stem
+            for small images) and takes the original's keywords too.
         pretrained: load weights: those that the tag and version pick, by default the newest of the
             first tag. Verified by SHA-256 and loaded strictly.
         overrides: constructor keywords, e.g. ``num_classes``, ``in_chans``, ``img_size``,
@@ -50,6 +52,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
     if not references.is_registry_name(name):
         return references.create_from_reference(name, pretrained, overrides)
     record = get_record(name)
+    overrides = record.own_keywords(overrides)
     if not pretrained:
         return build(record, overrides)
     if record.selected is None:
@@ -61,15 +64,14 @@ def build(record: ModelRecord, overrides: Mapping[str, Any]) -> nn.Module:
     """A randomly initialised model. Raises: ConfigError."""
     config = {**record.config, **overrides}
     model = construct(record.family.builder, config)
-    labels = read_labels("imagenet1k") if getattr(model, "num_classes", 0) == 1000 else ()
     model.pretrained_cfg = PretrainedCfg(
         architecture=record.name,
         architecture_version=record.family.version,
         num_classes=model.num_classes,
         input=_input_of(record.input, config),
-        labels=labels,
+        labels=() if "num_classes" in overrides else read_labels(record.labels),
         licence=record.family.licence.weights,
-        model_args=dict(overrides),
+        model_args={**record.alias_config, **overrides},
     )
     return model
 
@@ -97,7 +99,7 @@ def build_with_weights(
         input=_input_of(weights.input or record.input, config),
         labels=read_labels(weights.labels) if same_classes else (),
         licence=weights.licence or record.family.licence.weights,
-        model_args={**trained, **overrides},
+        model_args={**record.alias_config, **trained, **overrides},
     )
     return model
 

@@ -200,7 +200,10 @@ class Family:
         tiny: constructor keywords of a seconds-not-minutes configuration for tests.
         version: the architecture's own version; bumped when the forward numerics change.
         weights: known weights, all versions.
+        aliases: an original's name with its prefix, e.g. "hdvw:vit_ti" -> (model, its keywords).
+        alias_keywords: the original's keyword -> ours, under an alias; "" if it does nothing there.
         cite_note: whom to cite, where that is easily confused.
+        labels: label list (`zoo.labels.read_labels`) of sizes with the default 1,000 classes.
     """
 
     name: str
@@ -217,7 +220,10 @@ class Family:
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[WeightsRecord, ...] = ()
+    aliases: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    alias_keywords: Mapping[str, str] = field(default_factory=dict)
     cite_note: str = ""
+    labels: str = "imagenet1k"
 
     def __post_init__(self) -> None:
         who = f"family {self.name}"
@@ -227,6 +233,11 @@ class Family:
             _require(bool(NAME.fullmatch(name)), f"{who}: {name!r} must match {NAME.pattern}")
         unknown = {w.model for w in self.weights} - set(self.variants)
         _require(not unknown, f"{who}: weights for unknown models {sorted(unknown)}")
+        for alias, (model, _) in self.aliases.items():
+            _require(
+                ":" in alias and model in self.variants,
+                f"{who}: the alias {alias!r} must be PREFIX:NAME of a model here; got {model!r}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +245,8 @@ class ModelRecord:
     """One model of the zoo, as `zoo.get_record` returns it.
 
     `weights` holds all versions of all tags, newest first within a tag; `selected` is the one that
-    the reference (``arch[.tag][@version]``) picks, or None if the model has none.
+    the reference (``arch[.tag][@version]``) picks, or None if the model has none. For an `alias`,
+    `config` includes the alias's own keywords, `alias_config`.
     """
 
     name: str
@@ -243,11 +255,24 @@ class ModelRecord:
     input: InputSpec
     weights: tuple[WeightsRecord, ...]
     selected: WeightsRecord | None
+    alias: str = ""
+    alias_config: Mapping[str, Any] = field(default_factory=dict)
+
+    def own_keywords(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Constructor keywords under our names: an alias allows the original's names as well."""
+        names = self.family.alias_keywords if self.alias else {}
+        renamed = {names.get(key, key): value for key, value in overrides.items()}
+        return {key: value for key, value in renamed.items() if key}
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Tags that exist, each once, in order of declaration."""
         return tuple(dict.fromkeys(w.tag for w in self.weights))
+
+    @property
+    def labels(self) -> str:
+        """Name of the label list of this size's own classes, or ""."""
+        return self.family.labels if self.config.get("num_classes", 1000) == 1000 else ""
 
     @property
     def description(self) -> str:

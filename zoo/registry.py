@@ -37,7 +37,7 @@ def families() -> dict[str, Family]:
         family: Family = importlib.import_module(f".catalog.{module}", __package__).FAMILY
         _refuse_duplicate(found, family.name, "family")
         found[family.name] = family
-        for name in family.variants:
+        for name in (*family.variants, *family.aliases):
             _refuse_duplicate(owner, name, "model")
             owner[name] = family.name
         _refuse_duplicate_weights(family.weights)
@@ -71,6 +71,7 @@ def list_models(
     family: str | None = None,
     pretrained: bool = False,
     with_tags: bool = False,
+    aliases: bool = False,
 ) -> list[str]:
     """Names of models, in the order of the catalogue.
 
@@ -79,6 +80,7 @@ def list_models(
         family: only this family.
         pretrained: only models whose weights load without an import step.
         with_tags: one entry ``arch.tag`` per set of weights instead of one per architecture.
+        aliases: originals' names too, e.g. ``hdvw:vit_ti``, after the models of their family.
     Raises: UnknownModelError for an unknown family.
     Example: ``list_models("*nano", pretrained=True) -> ["conv_attention_vit_nano", "convit_nano"]``
     """
@@ -91,8 +93,10 @@ def list_models(
     for group in families().values():
         if family is not None and group.name != family:
             continue
-        for name in group.variants:
-            tags = tuple(dict.fromkeys(w.tag for w in _weights_of(group, name)))
+        named = {name: name for name in group.variants}
+        named |= {alias: group.aliases[alias][0] for alias in group.aliases if aliases}
+        for name, model in named.items():
+            tags = tuple(dict.fromkeys(w.tag for w in _weights_of(group, model)))
             entries = [f"{name}.{tag}" for tag in tags] if with_tags else [name]
             if pretrained and not tags:
                 continue
@@ -115,26 +119,38 @@ def split_reference(reference: str) -> tuple[str, str | None, str | None]:
 
 
 def get_record(reference: str) -> ModelRecord:
-    """Everything known about ``arch[.tag][@version]``.
+    """Everything known about ``arch[.tag][@version]``; arch may be an alias like ``hdvw:vit_ti``.
 
     Without a tag the family's first one is selected, without a version the newest of that tag.
     Raises: UnknownModelError, with the nearest names.
     """
     _load_user_catalog()
     arch, tag, version = split_reference(reference)
-    family = next((f for f in families().values() if arch in f.variants), None)
+    known = families().values()
+    family = next((f for f in known if arch in f.variants or arch in f.aliases), None)
     if family is None:
-        names = [name for f in families().values() for name in f.variants]
-        raise UnknownModelError(_unknown("model", arch, names) + "; `convattn list` shows all")
-    weights = _weights_of(family, arch)
+        raise UnknownModelError(_unknown_model(arch))
+    name, alias_config = family.aliases.get(arch, (arch, {}))
+    weights = _weights_of(family, name)
     return ModelRecord(
-        name=arch,
+        name=name,
         family=family,
-        config=dict(family.variants[arch]),
-        input=family.inputs.get(arch, family.input),
+        config={**family.variants[name], **alias_config},
+        input=family.inputs.get(name, family.input),
         weights=weights,
-        selected=_select(arch, weights, tag, version),
+        selected=_select(name, weights, tag, version),
+        alias=arch if arch in family.aliases else "",
+        alias_config=alias_config,
     )
+
+
+def _unknown_model(arch: str) -> str:
+    names = [name for family in families().values() for name in family.variants]
+    aliases = [name for family in families().values() for name in family.aliases]
+    if ":" in arch:
+        return _unknown("alias", arch, aliases) + "; `convattn list --aliases` shows all"
+    names += [alias for alias in aliases if alias.partition(":")[2] == arch]
+    return _unknown("model", arch, names) + "; `convattn list` shows all"
 
 
 def _weights_of(family: Family, arch: str) -> tuple[WeightsRecord, ...]:

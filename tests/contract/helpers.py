@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -56,6 +57,19 @@ def images(
     chans = in_chans or config.get("in_chans", 3)
     generator = torch.Generator().manual_seed(2)
     return torch.randn(batch, chans, height, width, generator=generator)
+
+
+def run_or_refuse(model: nn.Module, x: Tensor) -> Tensor | None:
+    """The logits, or None for an image size that the architecture cannot mean.
+
+    The error must name the sizes that work.
+    """
+    try:
+        return model(x)
+    except ValueError as error:
+        message = str(error)
+    assert re.search(rf"\d+ pixels; got {x.shape[2]} x {x.shape[3]}", message), message
+    return None
 
 
 def classes(name: str) -> int:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -268,6 +270,28 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ResourceError, match="No space left") as caught:
         export.export_model(zoo.create_model("convit_nano"), tmp_path)
     assert caught.value.code == "disk_full"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_size_limit_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit strikes at different writers: weights, ONNX, TorchScript."""
+    code = """
+import resource, sys, zoo, export
+from zoo.errors import ResourceError
+model = zoo.create_model("convit_nano", pretrained=True)
+for limit in (100_000, 1_260_000, 1_300_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        export.export_model(model, sys.argv[1])
+    except ResourceError as error:
+        assert error.code == "disk_full", error
+    else:
+        raise SystemExit(f"no error at {limit}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -232,3 +232,18 @@ def test_every_entry_has_the_same_signature_and_a_docstring(imported: dict[str, 
 
 def test_importing_hubconf_loads_nothing_heavy(imported: dict[str, Any]) -> None:
     assert imported["heavy"] == []
+
+
+def test_the_hub_entry_loads_a_directory_that_training_wrote(tiny_run: Path) -> None:
+    import torch
+
+    def load(name: str) -> Any:
+        return torch.hub.load(
+            str(ROOT), name, source="local", pretrained=True, directory=str(tiny_run)
+        )
+
+    expected = zoo.create_model(str(tiny_run), pretrained=True).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load("convit_nano").eval()(x), expected(x))
+    with pytest.raises(ValueError, match="holds convit_nano, not convit_tiny"):
+        load("convit_tiny")

@@ -125,6 +125,12 @@ def test_the_position_embedding_is_resampled_bicubically() -> None:
     torch.testing.assert_close(model(x), other(x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_trained_grid_uses_the_position_embedding_as_it_is() -> None:
+    model, x = small(img_size=(32, 48)), noise(2, 3, 32, 48)
+    positions = model.embedding[2].pos_embedding.reshape(4, 6, 12).permute(2, 0, 1)
+    assert torch.equal(model.embedding(x), model.embedding[0](x) + positions)
+
+
 def test_weights_load_at_another_image_size_and_compute_the_same() -> None:
     model, other, x = small(), small(seed=1, img_size=(48, 72)), noise(2, 3, 48, 72)
     load_state(other, model.state_dict(), "the small model", adapt=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import zoo
 from tests.reference.naive import on_one_thread
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.position import resample_position_embedding
 from zoo.models.convit import ConViT
 from zoo.weights import load_state
 
@@ -180,6 +181,13 @@ def test_the_position_embedding_is_resampled_bicubically() -> None:
     assert relative_error(model(x), other(x)) < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_positions_are_resampled_in_float32(dtype: torch.dtype) -> None:
+    low = noise(1, 16, 8).to(dtype)
+    expected = resample_position_embedding(low.float(), (4, 4), (7, 5)).to(dtype)
+    assert torch.equal(resample_position_embedding(low, (4, 4), (7, 5)), expected)
+
+
 def test_weights_load_at_another_image_size_and_compute_the_same() -> None:
     model, other, x = small(), small(seed=1, img_size=(48, 72)), noise(2, 3, 48, 72)
     load_state(other, model.state_dict(), "the small model", adapt=True)
@@ -245,6 +253,10 @@ def test_dropout_changes_training_but_not_eval(keyword: str) -> None:
     plain, dropped, x = small(), small(**{keyword: 0.5}), noise(2, 3, 32, 32)
     assert torch.equal(dropped(x), plain(x))
     assert relative_error(dropped.train()(x), plain.train()(x)) > 1e-3
+
+
+def test_dropout_acts_on_positions_too() -> None:
+    assert small(drop_rate=0.5).pos_drop.p == 0.5
 
 
 def test_stochastic_depth_grows_linearly() -> None:

@@ -1,25 +1,20 @@
-"""What the families of how-do-vits-work share: licence, preprocessing, citations, original names."""
+"""What the families of how-do-vits-work share: licence, input, citations, original names."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..records import InputSpec, Licence
+from ..records import Family, InputSpec, Licence
 
-UPSTREAM = "github.com/xxxnell/how-do-vits-work"
-LICENCE = Licence(code="Apache-2.0", weights="Apache-2.0")
-INPUT = InputSpec(interpolation="bilinear")
-CITE_NOTE = (
-    "Cite the architecture's own paper, Park & Kim 2022 for this implementation and comparison, "
-    "and Park & Kim 2022b for smoothing blocks."
-)
-PARK_KIM = """
+Aliases = dict[str, tuple[str, Mapping[str, Any]]]
+
+_PARK_KIM = """
 @inproceedings{park2022how,
   title     = {How Do Vision Transformers Work?},
   author    = {Park, Namuk and Kim, Songkuk},
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2022}
 }"""
-BLURS = """
+_BLURS = """
 @inproceedings{park2022blurs,
   title     = {Blurs Behave Like Ensembles: Spatial Smoothings to Improve Accuracy, Uncertainty,
                and Robustness},
@@ -28,7 +23,23 @@ BLURS = """
   year      = {2022}
 }"""
 
-Aliases = dict[str, tuple[str, Mapping[str, Any]]]
+_CITE_NOTE = (
+    "Cite the architecture's own paper, Park & Kim's How Do Vision Transformers Work? for this "
+    "form and the comparison, their Blurs Behave Like Ensembles for smoothing blocks."
+)
+
+
+def hdvw_family(*, bibtex: str, smoothing: bool = False, **facts: Any) -> Family:
+    """A family with what all of them have in common; `smoothing` adds a citation."""
+    return Family(
+        bibtex=bibtex + _PARK_KIM + (_BLURS if smoothing else ""),
+        upstream="github.com/xxxnell/how-do-vits-work",
+        licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
+        input=InputSpec(interpolation="bilinear"),
+        cite_note=_CITE_NOTE,
+        **facts,
+    )
+
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -58,7 +69,7 @@ TOKEN_KEYWORDS = {
 
 
 def cnn_aliases(family: str, depths: Iterable[int | str], **defaults: Any) -> Aliases:
-    """Five original names for each depth, with get_model's own defaults (10 classes)."""
+    """Five original names for each depth, with get_model's default of 10 classes."""
     return {
         f"hdvw:{family}{variant}{_suffix(depth)}": (
             f"{family}{_suffix(depth)}",
@@ -74,7 +85,7 @@ def _suffix(depth: int | str) -> str:
 
 
 def token_aliases(family: str, sizes: Mapping[str, str]) -> Aliases:
-    """One original name for each size (short -> ours), with get_model's own default (10 classes)."""
+    """One original name for each size (short -> ours), with get_model's default of 10 classes."""
     return {
         f"hdvw:{family}_{short}": (f"hdvw_{family}_{size}", {"num_classes": 10})
         for short, size in sizes.items()

@@ -1,19 +1,8 @@
 """CBAM-ResNet: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="cbamresnet",
     builder="resnet:ResNet",
     summary="residual network with channel and spatial attention gates",
@@ -23,12 +12,8 @@ FAMILY = Family(
   author    = {Woo, Sanghyun and Park, Jongchan and Lee, Joon-Young and Kweon, In So},
   booktitle = {European Conference on Computer Vision (ECCV)},
   year      = {2018}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants=resnet_sizes("cbamresnet", (18, 34, 50, 101, 152), gate="cbam"),
     descriptions={
         f"cbamresnet_{depth}": f"CBAM-ResNet-{depth}" for depth in (18, 34, 50, 101, 152)
@@ -43,5 +28,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("cbamresnet", (18, 34, 50, 101, 152), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

@@ -1,7 +1,6 @@
 """MLP-Mixer of how-do-vits-work: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, TOKEN_KEYWORDS, UPSTREAM, token_aliases
+from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
@@ -19,7 +18,7 @@ def _size(depth: int, dim: int) -> dict[str, int]:
     return {"embed_dim": dim, "depth": depth, "token_dim": dim // 2, "channel_dim": 4 * dim}
 
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="hdvw_mixer",
     builder="hdvw_mixer:MLPMixer",
     summary="MLP-Mixer of how-do-vits-work",
@@ -31,11 +30,7 @@ FAMILY = Family(
                and Keysers, Daniel and Uszkoreit, Jakob and Lucic, Mario and Dosovitskiy, Alexey},
   booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
   year      = {2021}
-}"""
-    + PARK_KIM,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
     variants={
         "hdvw_mixer_tiny": _size(8, 256),
         "hdvw_mixer_small": _size(8, 512),
@@ -55,5 +50,4 @@ FAMILY = Family(
     },
     aliases=token_aliases("mixer", _SHORT),
     alias_keywords=_KEYWORDS,
-    cite_note=CITE_NOTE,
 )

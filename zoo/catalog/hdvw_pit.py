@@ -1,7 +1,6 @@
 """Pooling-based vision transformer of how-do-vits-work: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, TOKEN_KEYWORDS, UPSTREAM, token_aliases
+from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
 
 _SHORT = {"ti": "tiny", "xs": "xsmall", "s": "small", "b": "base"}
 
@@ -15,7 +14,7 @@ def _size(dim: int, heads: int, head_dim: int, mlp: tuple[int, ...]) -> dict[str
     }
 
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="hdvw_pit",
     builder="hdvw_pit:PoolingVisionTransformer",
     summary="pooling-based vision transformer of how-do-vits-work",
@@ -24,13 +23,9 @@ FAMILY = Family(
   title     = {Rethinking Spatial Dimensions of Vision Transformers},
   author    = {Heo, Byeongho and Yun, Sangdoo and Han, Dongyoon and Chun, Sanghyuk and Choe, Junsuk
                and Oh, Seong Joon},
-  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
+  booktitle = {IEEE/CVF International Conference on Computer Vision (ICCV)},
   year      = {2021}
-}"""
-    + PARK_KIM,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
     variants={
         "hdvw_pit_tiny": _size(64, 2, 32, (256, 512, 1024)),
         "hdvw_pit_xsmall": _size(96, 2, 48, (384, 768, 1024)),
@@ -55,5 +50,4 @@ FAMILY = Family(
     },
     aliases=token_aliases("pit", _SHORT),
     alias_keywords=TOKEN_KEYWORDS,
-    cite_note=CITE_NOTE,
 )

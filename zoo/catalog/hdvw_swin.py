@@ -1,7 +1,6 @@
 """Swin transformer of how-do-vits-work: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, UPSTREAM
+from ._hdvw import hdvw_family
 
 
 def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
@@ -14,7 +13,7 @@ def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="hdvw_swin",
     builder="hdvw_swin:SwinTransformer",
     summary="Swin transformer of how-do-vits-work, one position table for all heads",
@@ -23,13 +22,9 @@ FAMILY = Family(
   title     = {Swin Transformer: Hierarchical Vision Transformer using Shifted Windows},
   author    = {Liu, Ze and Lin, Yutong and Cao, Yue and Hu, Han and Wei, Yixuan and Zhang, Zheng
                and Lin, Stephen and Guo, Baining},
-  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
+  booktitle = {IEEE/CVF International Conference on Computer Vision (ICCV)},
   year      = {2021}
-}"""
-    + PARK_KIM,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
     variants={
         "hdvw_swin_tiny": _size(96, 3, 6),
         "hdvw_swin_small": _size(96, 3, 18),
@@ -49,5 +44,4 @@ FAMILY = Family(
         "window_size": 4,
         "pools": (2, 2),
     },
-    cite_note=CITE_NOTE,
 )

@@ -1,7 +1,6 @@
 """Vision transformer of how-do-vits-work: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, TOKEN_KEYWORDS, UPSTREAM, token_aliases
+from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
@@ -16,7 +15,7 @@ def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int
     }
 
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="hdvw_vit",
     builder="hdvw_vit:VisionTransformer",
     summary="vision transformer of how-do-vits-work",
@@ -24,15 +23,12 @@ FAMILY = Family(
     bibtex="""@inproceedings{dosovitskiy2021image,
   title     = {An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale},
   author    = {Dosovitskiy, Alexey and Beyer, Lucas and Kolesnikov, Alexander and Weissenborn, Dirk
-               and Zhai, Xiaohua and Unterthiner, Thomas and Dehghani, Mostafa and Minderer, Matthias
-               and Heigold, Georg and Gelly, Sylvain and Uszkoreit, Jakob and Houlsby, Neil},
+               and Zhai, Xiaohua and Unterthiner, Thomas and Dehghani, Mostafa
+               and Minderer, Matthias and Heigold, Georg and Gelly, Sylvain and Uszkoreit, Jakob
+               and Houlsby, Neil},
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2021}
-}"""
-    + PARK_KIM,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
     variants={
         "hdvw_vit_tiny": _size(12, 192, 3),
         "hdvw_vit_small": _size(12, 384, 6),
@@ -53,5 +49,4 @@ FAMILY = Family(
     },
     aliases=token_aliases("vit", _SHORT),
     alias_keywords=TOKEN_KEYWORDS,
-    cite_note=CITE_NOTE,
 )

@@ -1,9 +1,8 @@
 """MobileNet v2: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import CITE_NOTE, INPUT, LICENCE, PARK_KIM, UPSTREAM
+from ._hdvw import hdvw_family
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="mobilenet",
     builder="mobilenet:MobileNetV2",
     summary="MobileNet v2: inverted residuals with depth-wise convolutions",
@@ -12,15 +11,10 @@ FAMILY = Family(
   title     = {{MobileNetV2}: Inverted Residuals and Linear Bottlenecks},
   author    = {Sandler, Mark and Howard, Andrew and Zhu, Menglong and Zhmoginov, Andrey
                and Chen, Liang-Chieh},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2018}
-}"""
-    + PARK_KIM,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
     variants={"mobilenet": {}},
     descriptions={"mobilenet": "MobileNet v2, width 1.0"},
     tiny={"num_classes": 7, "width_mult": 0.1, "stem": False},
-    cite_note=CITE_NOTE,
 )

@@ -1,19 +1,8 @@
 """Pre-activation ResNet: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="preresnet",
     builder="resnet:ResNet",
     summary="residual network with BatchNorm and ReLU before every convolution (pre-activation)",
@@ -23,12 +12,8 @@ FAMILY = Family(
   author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
   booktitle = {European Conference on Computer Vision (ECCV)},
   year      = {2016}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants=resnet_sizes("preresnet", (18, 34, 50, 101, 152), preact=True),
     descriptions={
         f"preresnet_{depth}": f"pre-activation ResNet-{depth}" for depth in (18, 34, 50, 101, 152)
@@ -43,5 +28,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("preresnet", (18, 34, 50, 101, 152), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

@@ -1,11 +1,10 @@
 """Pre-activation VGG: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import BLURS, CITE_NOTE, CNN_KEYWORDS, INPUT, LICENCE, PARK_KIM, UPSTREAM, cnn_aliases
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family
 
 _BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="prevgg",
     builder="vgg:VGG",
     summary="VGG with BatchNorm and ReLU before every convolution (pre-activation)",
@@ -15,12 +14,8 @@ FAMILY = Family(
   author    = {Simonyan, Karen and Zisserman, Andrew},
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2015}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants={
         f"prevgg_{depth}": {"num_blocks": blocks, "preact": True}
         for depth, blocks in _BLOCKS.items()
@@ -35,5 +30,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("prevgg", _BLOCKS),
     alias_keywords={**CNN_KEYWORDS, "sd": ""},
-    cite_note=CITE_NOTE,
 )

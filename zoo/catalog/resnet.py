@@ -1,19 +1,8 @@
 """ResNet: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="resnet",
     builder="resnet:ResNet",
     summary="residual network, optionally with MC dropout or smoothing blocks",
@@ -21,14 +10,10 @@ FAMILY = Family(
     bibtex="""@inproceedings{he2016deep,
   title     = {Deep Residual Learning for Image Recognition},
   author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2016}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants=resnet_sizes("resnet", (18, 34, 50, 101, 152)),
     descriptions={f"resnet_{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
     tiny={
@@ -39,5 +24,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("resnet", (18, 34, 50, 101, 152), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

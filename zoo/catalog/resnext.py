@@ -1,19 +1,8 @@
 """ResNeXt: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="resnext",
     builder="resnet:ResNet",
     summary="residual network with grouped bottlenecks",
@@ -22,14 +11,10 @@ FAMILY = Family(
   title     = {Aggregated Residual Transformations for Deep Neural Networks},
   author    = {Xie, Saining and Girshick, Ross and Doll{\\'a}r, Piotr and Tu, Zhuowen
                and He, Kaiming},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2017}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants={
         **resnet_sizes("resnext", (50,), groups=32, width_per_group=4),
         **resnet_sizes("resnext", (101,), groups=32, width_per_group=8),
@@ -46,5 +31,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("resnext", (50, 101), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

@@ -1,19 +1,8 @@
 """SE-ResNet: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="seresnet",
     builder="resnet:ResNet",
     summary="residual network with squeeze-and-excitation gates",
@@ -21,14 +10,10 @@ FAMILY = Family(
     bibtex="""@inproceedings{hu2018squeeze,
   title     = {Squeeze-and-Excitation Networks},
   author    = {Hu, Jie and Shen, Li and Sun, Gang},
-  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2018}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants=resnet_sizes("seresnet", (18, 34, 50, 101, 152), gate="se"),
     descriptions={f"seresnet_{depth}": f"SE-ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
     tiny={
@@ -42,5 +27,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("seresnet", (18, 34, 50, 101, 152), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

@@ -1,19 +1,8 @@
 """Wide ResNet: sizes, licences, original names."""
 
-from ..records import Family
-from ._hdvw import (
-    BLURS,
-    CITE_NOTE,
-    CNN_KEYWORDS,
-    INPUT,
-    LICENCE,
-    PARK_KIM,
-    UPSTREAM,
-    cnn_aliases,
-    resnet_sizes,
-)
+from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 
-FAMILY = Family(
+FAMILY = hdvw_family(
     name="wideresnet",
     builder="resnet:ResNet",
     summary="residual network with bottlenecks twice as wide",
@@ -23,12 +12,8 @@ FAMILY = Family(
   author    = {Zagoruyko, Sergey and Komodakis, Nikos},
   booktitle = {British Machine Vision Conference (BMVC)},
   year      = {2016}
-}"""
-    + PARK_KIM
-    + BLURS,
-    upstream=UPSTREAM,
-    licence=LICENCE,
-    input=INPUT,
+}""",
+    smoothing=True,
     variants=resnet_sizes("wideresnet", (50, 101), width_per_group=128),
     descriptions={"wideresnet_50": "Wide ResNet-50-2", "wideresnet_101": "Wide ResNet-101-2"},
     tiny={
@@ -41,5 +26,4 @@ FAMILY = Family(
     },
     aliases=cnn_aliases("wideresnet", (50, 101), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
-    cite_note=CITE_NOTE,
 )

@@ -92,12 +92,16 @@ def mc_predict(model: nn.Module, x: Tensor, mc_samples: int = 30) -> MCPredictio
     if model.training:
         raise ValueError("mc_predict would update BatchNorm statistics; call model.eval() first")
     with mc_sampling(model):
-        mean, squares = torch.zeros(()), torch.zeros(())
-        for i in range(mc_samples):  # Welford: stable where the variance is small
-            logits = model(x)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            p = logits.softmax(-1)
-            delta = p - mean if i else p
-            mean = mean + delta / (i + 1) if i else p
-            squares = squares + delta * (p - mean) if i else torch.zeros_like(p)
+        mean = _probabilities(model, x)
+        squares = torch.zeros_like(mean)
+        for i in range(1, mc_samples):  # Welford: stable where the variance is small
+            probabilities = _probabilities(model, x)
+            delta = probabilities - mean
+            mean = mean + delta / (i + 1)
+            squares = squares + delta * (probabilities - mean)
     return MCPrediction(mean, squares / mc_samples, mc_samples)
+
+
+def _probabilities(model: nn.Module, x: Tensor) -> Tensor:
+    logits = model(x)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..layers.classifier_blocks import ClassifierBlock
+from ..layers.mc_dropout import MCPrediction, mc_predict
 from ..layers.smoothing import SmoothingBlock
 from ._base import ImageClassifier, check_image
 
@@ -101,6 +102,10 @@ class StagedCNN(ImageClassifier):
         if pre_logits:
             return self.classifier[-1].pre_logits(self.classifier[:-1](x))
         return self.classifier(x)
+
+    def mc_predict(self, x: Tensor, mc_samples: int = 30) -> MCPrediction:
+        """Mean and variance of the probabilities over passes with dropout on; see `mc_predict`."""
+        return mc_predict(self, x, mc_samples)
 
     def get_classifier(self) -> nn.Module:
         head = self.classifier[-1]

@@ -12,7 +12,8 @@ from ..layers.drop_path import DropPath, drop_path_rates
 from ..layers.position import to_pair
 from ..layers.token_embed import PatchEmbedding
 from ..layers.transformer import FeedForward
-from ._base import ImageClassifier, check_image
+from ._base import check_image
+from ._sequential_head import SequentialHeadClassifier
 
 
 class TokenMlp(FeedForward):
@@ -64,7 +65,7 @@ class TokenMean(nn.Module):
         return x.mean(1)
 
 
-class MLPMixer(ImageClassifier):
+class MLPMixer(SequentialHeadClassifier):
     """Patches, blocks that mix tokens and channels in turn, LayerNorm, mean, linear head.
 
     Args:
@@ -135,16 +136,6 @@ class MLPMixer(ImageClassifier):
         raise ValueError(
             f"this Mixer is built for {rows} x {columns} patches: it takes heights of "
             f"{(rows - 1) * ph + 1} to {rows * ph} and widths of {(columns - 1) * pw + 1} to "
-            f"{columns * pw} pixels; got {height} x {width}, which needs "
+            f"{columns * pw} pixels; got {height} x {width}, for which build it with "
             f"img_size=({height}, {width})"
         )
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Tokens (B, N, C) -> logits (B, num_classes); their normalised mean if `pre_logits`."""
-        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.classifier[-1] = classifier

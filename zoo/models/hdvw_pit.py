@@ -18,7 +18,8 @@ from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
 from ..layers.token_embed import ConvEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
-from ._base import ImageClassifier, check_image
+from ._base import check_image
+from ._sequential_head import SequentialHeadClassifier
 
 
 class DepthwiseConv2d(nn.Module):
@@ -81,7 +82,7 @@ class PoolingStages(nn.Sequential):
         return x
 
 
-class PoolingVisionTransformer(ImageClassifier):
+class PoolingVisionTransformer(SequentialHeadClassifier):
     """Overlapping patches, class token, positions, three stages with pools between, linear head.
 
     Args:
@@ -145,16 +146,6 @@ class PoolingVisionTransformer(ImageClassifier):
         check_image(x, self.in_chans)
         grid = self.embedding[0].grid_of((x.shape[2], x.shape[3]))
         return self.transformers(self.embedding(x), grid)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Tokens (B, N, C) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
-        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.classifier[-1] = classifier
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that recipes usually do not decay (besides one-dimensional ones)."""

@@ -16,7 +16,8 @@ from ..layers.drop_path import drop_path_rates
 from ..layers.position import pad_to_multiple
 from ..layers.transformer import TransformerBlock
 from ..layers.window_attention import WindowAttention
-from ._base import ImageClassifier, check_image
+from ._base import check_image
+from ._sequential_head import SequentialHeadClassifier
 
 
 class PatchMerging(nn.Module):
@@ -34,7 +35,7 @@ class PatchMerging(nn.Module):
         return self.patch_merge(pad_to_multiple(x, (self.pool, self.pool)))
 
 
-class SwinTransformer(ImageClassifier):
+class SwinTransformer(SequentialHeadClassifier):
     """Four stages of patch merging and pairs of window attention blocks, the second one shifted.
 
     Args:
@@ -117,16 +118,6 @@ class SwinTransformer(ImageClassifier):
         for n in range(self.stages):
             x = getattr(self, f"layer{n + 1}")(x)
         return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map (B, C, h, w) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
-        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.classifier[-1] = classifier
 
 
 def _check_stages(embed_dims: Sequence[int], depths: Sequence[int], *others: Sequence[int]) -> None:

@@ -14,10 +14,11 @@ from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
 from ..layers.token_embed import PatchEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
-from ._base import ImageClassifier, check_image
+from ._base import check_image
+from ._sequential_head import SequentialHeadClassifier
 
 
-class VisionTransformer(ImageClassifier):
+class VisionTransformer(SequentialHeadClassifier):
     """Patches, class token, positions, transformer blocks; the class token is classified.
 
     Args:
@@ -78,16 +79,6 @@ class VisionTransformer(ImageClassifier):
         """(B, in_chans, H, W) -> tokens (B, 1 + N, C), class token first."""
         check_image(x, self.in_chans)
         return self.transformers(self.embedding(x))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Tokens (B, N, C) -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
-        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.classifier[-1] = classifier
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
