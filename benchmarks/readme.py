@@ -2,8 +2,9 @@
 
     python benchmarks/readme.py [--check]
 
-A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nothing in it is typed by hand: the
-accuracy and parity tables come from model_cards/measured/, the demo's output from docs/demo.txt.
+A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nothing in it is typed by hand:
+the accuracy and parity tables come from model_cards/measured/, the demo's output from
+docs/demo.txt.
 """
 
 from __future__ import annotations
@@ -65,13 +66,70 @@ def parity() -> str:
     return "\n".join(lines)
 
 
+# family of a golden case in tests/goldens/manifest.json -> (source system, our names)
+_SOURCES = {
+    "ConViT": ("convit", "`convit_*`"),
+    "ConViT layers": ("convit", "`GatedPositionalSelfAttention`, `MultiHeadSelfAttention`"),
+    "ConViT init": ("convit", "`GatedPositionalSelfAttention`, just constructed"),
+    "hdvw convit": ("hdvw", "`conv_attention_vit_*`"),
+    "hdvw ConvAttention2d": ("hdvw", "`ConvAttention2d`"),
+    "hdvw alternet": ("hdvw", "`alternet_*`"),
+    "hdvw layers": ("hdvw", "`zoo.layers`: attention, gates, smoothing, classifier blocks"),
+    "hdvw MC dropout": ("hdvw", '`block="mcdo"` with prescribed masks'),
+    "hdvw vit": ("hdvw", "`hdvw_vit_*`"),
+    "hdvw pit": ("hdvw", "`hdvw_pit_*`"),
+    "hdvw swin": ("hdvw", "`hdvw_swin_*`"),
+    "hdvw mixer": ("hdvw", "`hdvw_mixer_*`"),
+    "hdvw mobilenet": ("hdvw", "`mobilenet`"),
+    "hdvw released CIFAR-100 checkpoints (timm 0.5.4)": ("hdvw", "built through timm"),
+    "FCViT": ("fcvit", "`fcvit_*`"),
+    "FCViT layers": ("fcvit", "`GlobalContext`, mixers and gates of `fcvit`"),
+    "CSAN": ("csan", "`ConvolutionalSelfAttention`, `csan_encoder_nano`"),
+    **{
+        f"hdvw {name}": ("hdvw", f"`{name}{'' if name == 'alexnet' else '_*'}`")
+        for name in (
+            "alexnet", "vgg", "prevgg", "resnet", "preresnet", "resnext", "wideresnet", "seresnet",
+            "cbamresnet",
+        )
+    },
+    "metrics": ("hdvw", "not implemented yet"),
+    "analysis": ("hdvw", "not implemented yet"),
+}  # fmt: skip
+_SYSTEMS = {
+    "convit": "facebookresearch/convit",
+    "hdvw": "xxxnell/how-do-vits-work",
+    "fcvit": "ma-xu/FCViT",
+    "csan": "baosongyang/Context-Aware-SAN",
+}
+
+
+def goldens() -> str:
+    """Source system, our name, golden cases passed."""
+    found = json.loads((MEASURED / "goldens.json").read_text(encoding="utf-8"))["outcomes"]
+    manifest = json.loads((ROOT / "tests" / "goldens" / "manifest.json").read_text("utf-8"))
+    counts: dict[str, list[str]] = {}
+    for case in manifest["cases"]:
+        counts.setdefault(case["family"], []).append(found.get(case["id"], "not run"))
+    lines = ["| source | recorded | ours | cases passed |", "|---|---|---|---|"]
+    for family, outcomes in counts.items():
+        source, ours = _SOURCES[family]
+        passed = f"{outcomes.count('passed')} of {len(outcomes)}"
+        lines.append(f"| {_SYSTEMS[source]} | {family} | {ours} | {passed} |")
+    return "\n".join(lines)
+
+
 def demo() -> str:
     """What `make demo` printed."""
     text = (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").strip()
     return f"```\n{text}\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"accuracy": accuracy, "parity": parity, "demo": demo}
+PARTS: dict[str, Callable[[], str]] = {
+    "goldens": goldens,
+    "accuracy": accuracy,
+    "parity": parity,
+    "demo": demo,
+}
 
 
 def render(text: str) -> str:

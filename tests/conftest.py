@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+_GOLDEN = re.compile(r"\[golden-(.+)\]$")
+_golden_outcomes: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-report", help="write the outcome of every golden case as JSON")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    found = _GOLDEN.search(report.nodeid)
+    if found and (report.when == "call" or report.outcome == "failed"):
+        outcome = "expected failure" if hasattr(report, "wasxfail") else report.outcome
+        _golden_outcomes[found[1]] = outcome
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--golden-report")
+    if path:
+        from zoo.files import write_text
+        from zoo.measurement import machine, parent_commit, versions
+
+        content = {
+            "command": f"python -m pytest tests/test_golden.py --golden-report {path}",
+            "outcomes": dict(sorted(_golden_outcomes.items())),
+            "versions": versions(),
+            "machine": machine(),
+            "parent_commit": parent_commit(),
+        }
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def pytest_configure() -> None:
+    # Most tests run tiny operations, for which a pool of threads costs more than it gives.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +81,13 @@ def _why_no_cuda() -> str:
 
 
 @pytest.fixture(scope="session")
-def cuda() -> Iterator[None]:
+def cuda() -> None:
     """The CUDA provider, or a skip that says why; a failure with CONVATTN_REQUIRE_CUDA=1."""
     why = _why_no_cuda()
     if why and os.environ.get("CONVATTN_REQUIRE_CUDA") == "1":
         pytest.fail(f"CONVATTN_REQUIRE_CUDA=1, but {why}")
     if why:
         pytest.skip(why)
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_readme_shows_what_was_measured() -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "benchmarks/readme.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 

@@ -155,6 +155,7 @@ class WeightsRecord:
 
     def __post_init__(self) -> None:
         who = f"weights {self.model}.{self.tag}@{self.version}"
+        _require(bool(NAME.fullmatch(self.model)), f"{who}: model must match {NAME.pattern}")
         _require(bool(NAME.fullmatch(self.tag)), f"{who}: tag must match {NAME.pattern}")
         _require(bool(VERSION.fullmatch(self.version)), f"{who}: version must be X.Y.Z")
         _require(

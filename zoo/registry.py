@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, DuplicateNameError, UnknownModelError
+from .errors import ConfigError, DuplicateNameError, UnknownModelError, ZooError
 from .records import VERSION, Family, InputSpec, Metric, ModelRecord, WeightsRecord
 
 _registered: list[WeightsRecord] = []  # added at run time by `register_weights`
@@ -166,11 +166,14 @@ def _select(
     if tag is None and version is None:
         return weights[0] if weights else None
     tags = list(dict.fromkeys(w.tag for w in weights))
-    if tag is None and tags:
-        tag = tags[0]
+    if tag is None and not tags:
+        raise UnknownModelError(
+            f"{arch} has no version {version}: it has no weights", code="unknown_version"
+        )
+    tag = tag or tags[0]
     if tag not in tags:
         have = f"it has {', '.join(tags)}" if tags else "it has no weights"
-        near = difflib.get_close_matches(tag or "", tags, 1)
+        near = difflib.get_close_matches(tag, tags, 1)
         hint = f"; did you mean {arch}.{near[0]}?" if near else ""
         raise UnknownModelError(f"{arch} has no tag {tag!r}; {have}{hint}", code="unknown_tag")
     candidates = [w for w in weights if w.tag == tag]
@@ -207,9 +210,9 @@ def weights_from_dict(values: dict[str, Any]) -> WeightsRecord:
     values = dict(values)
     if "input" in values and values["input"] is not None:
         values["input"] = InputSpec.from_dict(values["input"])
-    values["metrics"] = tuple(Metric(**m) for m in values.get("metrics", ()))
-    values["architecture_versions"] = tuple(values.get("architecture_versions", (1,)))
     try:
+        values["metrics"] = tuple(Metric(**m) for m in values.get("metrics", ()))
+        values["architecture_versions"] = tuple(values.get("architecture_versions", (1,)))
         return WeightsRecord(**values)
     except TypeError as error:
         raise ConfigError(f"not a weights record: {error}", code="record") from None
@@ -224,8 +227,13 @@ def _read_catalog(path: str) -> None:
             f"CONVATTN_CATALOG={path!r} must be a JSON list of weights records: {error}",
             code="catalog",
         ) from None
-    for record in records:
-        register_weights(record)
+    before = list(_registered)
+    try:
+        for record in records:
+            register_weights(record)
+    except ZooError:
+        _registered[:] = before
+        raise
 
 
 def _load_user_catalog() -> None:

@@ -1,4 +1,6 @@
-"""The command as a user meets it: output, JSON, exit codes, pipes. Heavy verbs run in this process."""
+"""The command as a user meets it: output, JSON, exit codes, pipes. Heavy verbs run in this
+process.
+"""
 
 from __future__ import annotations
 
@@ -276,7 +278,8 @@ def test_looking_loads_nothing_heavy(verb: str) -> None:
     code = (
         "import sys; sys.argv = ['convattn', sys.argv[1]]\nfrom zoo.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print('HEAVY', sorted({'torch', 'numpy', 'rich', 'onnx', 'timm', 'PIL'} & set(sys.modules)))"
+        "print('HEAVY', sorted({'torch', 'numpy', 'rich', 'onnx', 'timm', 'PIL'} & "
+        "set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, verb],

@@ -234,7 +234,7 @@ def test_a_forward_that_fixes_the_batch_is_refused(write: Any, tmp_path: Path) -
 @pytest.mark.parametrize("opset", [17, 26])
 def test_an_opset_that_the_exporter_would_replace_is_an_error(opset: int, tmp_path: Path) -> None:
     model = tiny_model("convit")
-    with pytest.raises(ExportError, match="opset|export"):
+    with pytest.raises(ExportError, match=r"opset|export"):
         export.to_onnx(
             model, tmp_path / "m.onnx", export.ExportSpec(opset=opset), input=tiny_input("convit")
         )

@@ -142,6 +142,13 @@ def test_images_are_zero_padded_to_whole_patches() -> None:
     assert torch.equal(model(x), model(F.pad(x, (0, 2, 0, 5))))
 
 
+@pytest.mark.parametrize("size", [(37, 53), (32, 48), (61, 32), (5, 7), (1, 1)])
+def test_images_of_any_size_run(size: tuple[int, int]) -> None:
+    logits = small()(noise(2, 3, *size))
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+
+
 def test_the_head_is_the_normalised_mean_of_the_map() -> None:
     model, x = small(), noise(2, 3, 32, 32)
     mean = model.forward_features(x).mean((2, 3))

@@ -213,6 +213,13 @@ def test_images_are_zero_padded_to_whole_patches() -> None:
     assert torch.equal(model(x), model(F.pad(x, (0, 2, 0, 5))))
 
 
+@pytest.mark.parametrize("size", [(37, 53), (32, 48), (61, 32), (5, 7), (1, 1)])
+def test_images_of_any_size_run(size: tuple[int, int]) -> None:
+    logits = small()(noise(2, 3, *size))
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+
+
 def test_image_scaling_keeps_the_trained_reach_on_a_finer_grid() -> None:
     patch, image = small(), small(position_scaling="image")
     with torch.no_grad():

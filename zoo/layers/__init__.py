@@ -6,6 +6,7 @@ from .gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from .mlp import Mlp
 from .patch_embed import PatchEmbed
 from .position import pad_to_multiple, resample_position_embedding
+from .psa import PositionalSelfAttention
 from .transformer import FeedForward, LayerNorm2d, TransformerBlock
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Mlp",
     "MultiHeadSelfAttention",
     "PatchEmbed",
+    "PositionalSelfAttention",
     "TransformerBlock",
     "drop_path_rates",
     "pad_to_multiple",

@@ -2,34 +2,20 @@
 
 d'Ascoli et al. 2021, *ConViT: Improving Vision Transformers with Soft Convolutional Inductive
 Biases*, arXiv:2103.10697. State-dict keys follow facebookresearch/convit `convit.py`. Where we
-differ: the grid is an argument (upstream takes the square root of N), relative positions are built
-in at least float32 from the weights' own device and never stored, and the positional softmax is
-computed in its factors.
-
-The positional logit w0*dx + w1*dy + w2*(dx^2 + dy^2) + b is a function of dx plus a function of dy,
-so on a full grid its softmax is an outer product, P = Py (x) Px, with
-
-    Px[x, x'] = softmax_x'(w0*dx + w2*dx^2)        Py[y, y'] = softmax_y'(w1*dy + w2*dy^2)
-
-and P @ v is two small products, over columns and over rows: O(N (H + W)) instead of O(N^2). b
-cancels. Both halves of the blend have rows that sum to one, so upstream's final renormalisation
-changes nothing.
+differ: the grid is an argument (upstream takes the square root of N), and the positional softmax is
+computed in its factors (`psa.py`): P @ v is two small products, over columns and over rows,
+O(N (H + W)) instead of O(N^2). Both halves of the blend have rows that sum to one, so upstream's
+final renormalisation changes nothing.
 """
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .drop_path import truncated_normal_
+from .psa import PositionalSelfAttention, check_heads, init_linear_
 
-
-def _check_heads(dim: int, num_heads: int) -> None:
-    if num_heads < 1 or dim % num_heads:
-        raise ValueError(
-            f"dim must be divisible by num_heads; got dim={dim}, num_heads={num_heads}"
-        )
+GATINGS = ("learned", "fixed", "none")
+FREEZES = ("none", "position", "layer")
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -55,14 +41,14 @@ class MultiHeadSelfAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = attn_drop
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
-        _init_linear(self)
+        init_linear_(self)
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, dim = x.shape
@@ -82,7 +68,7 @@ class MultiHeadSelfAttention(nn.Module):
         return (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
 
 
-class GatedPositionalSelfAttention(nn.Module):
+class GatedPositionalSelfAttention(PositionalSelfAttention):
     """Self-attention whose heads blend content with relative position (GPSA).
 
     attn_h = (1 - s(g_h)) * softmax(q_h k_h^T * scale) + s(g_h) * softmax(w_h . r),
@@ -97,11 +83,16 @@ class GatedPositionalSelfAttention(nn.Module):
         locality_strength: initial locality a: head (i, j) starts as a Gaussian-like bump of
             precision a around its own offset (section 2.2 of the paper).
         use_local_init: start v as the identity and positions as that convolution; otherwise random.
-        base_grid: (height, width) in patches that the weights were trained on; for "image" scaling.
-        position_scaling: "patch" keeps the reach constant in patches, "image" constant as a
-            fraction of the image, when the grid differs from `base_grid`.
+        base_grid, position_scaling: as `PositionalSelfAttention`.
+        gating: "learned"; "fixed" keeps the gates at `gate_init`, untrained; "none" has no gates
+            and is `PositionalSelfAttention`, one softmax over content plus position.
+        gate_init: initial value of every gate g. The paper's ablation fixes it at 0, as much
+            content as position.
+        freeze: "none"; "position" trains neither positions nor gates; "layer" trains nothing here.
+            Fixed and frozen parameters stay in the state dict, with requires_grad=False.
     Shape: (B, N, C), grid (H, W) with N = H * W in row-major order -> (B, N, C).
-    Raises: ValueError if dim is not divisible by num_heads, or N is not H * W.
+    Raises: ValueError if dim is not divisible by num_heads, for an unknown setting, or if N is not
+        H * W.
     """
 
     def __init__(
@@ -116,49 +107,40 @@ class GatedPositionalSelfAttention(nn.Module):
         use_local_init: bool = True,
         base_grid: tuple[int, int] | None = None,
         position_scaling: str = "patch",
+        gating: str = "learned",
+        gate_init: float = 1.0,
+        freeze: str = "none",
     ) -> None:
-        super().__init__()
-        _check_heads(dim, num_heads)
-        if position_scaling not in ("patch", "image"):
-            raise ValueError(
-                f"position_scaling must be 'patch' or 'image'; got {position_scaling!r}"
-            )
-        if position_scaling == "image" and base_grid is None:
-            raise ValueError(
-                "position_scaling='image' needs base_grid, the (height, width) in training"
-            )
-        self.num_heads = num_heads
-        self.scale = qk_scale or (dim // num_heads) ** -0.5
-        self.locality_strength = locality_strength
-        self.base_grid = base_grid
-        self.position_scaling = position_scaling
-        self.attn_drop = attn_drop
-        self.gating_param = nn.Parameter(torch.ones(num_heads))
-        self.qk = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.v = nn.Linear(dim, dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.pos_proj = nn.Linear(3, num_heads)
-        self.proj_drop = nn.Dropout(proj_drop)
-        _init_linear(self)
-        if use_local_init:
-            self.local_init_(locality_strength)
-
-    @torch.no_grad()
-    def local_init_(self, strength: float) -> None:
-        """Start as a convolution: v is the identity, head i + K*j looks at offset (j - c, i - c).
-
-        K = int(sqrt(num_heads)), c = (K - 1) / 2. Heads beyond K*K keep their random direction.
-        """
-        nn.init.eye_(self.v.weight)
-        side = math.isqrt(self.num_heads)
-        centre = (side - 1) / 2
-        for i in range(side):
-            for j in range(side):
-                offset = (2 * (j - centre), 2 * (i - centre), -1.0)
-                self.pos_proj.weight[i + side * j] = self.pos_proj.weight.new_tensor(offset)
-        self.pos_proj.weight.mul_(strength)
+        super().__init__(
+            dim,
+            num_heads,
+            qkv_bias,
+            qk_scale,
+            attn_drop,
+            proj_drop,
+            locality_strength,
+            use_local_init,
+            base_grid,
+            position_scaling,
+        )
+        _check_choice("gating", gating, GATINGS)
+        _check_choice("freeze", freeze, FREEZES)
+        gates = (
+            None if gating == "none" else nn.Parameter(torch.full((num_heads,), float(gate_init)))
+        )
+        self.register_parameter("gating_param", gates)
+        if gates is not None and gating == "fixed":
+            gates.requires_grad_(False)
+        if freeze == "layer":
+            self.requires_grad_(False)
+        elif freeze == "position":
+            self.pos_proj.requires_grad_(False)
+            if gates is not None:
+                gates.requires_grad_(False)
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        if self.gating_param is None:
+            return super().forward(x, grid)
         grid = self._check_grid(x, grid)
         v = self._heads(self.v(x))
         if self.training and self.attn_drop > 0.0:
@@ -169,10 +151,12 @@ class GatedPositionalSelfAttention(nn.Module):
             content = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
             gate = self._gate(v.dtype)
             out = (1 - gate) * content + gate * self._attend_by_position(v, grid)
-        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(x.shape)))
+        return self._project(out)
 
     def attention_weights(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """The blended attention matrices, without dropout. Shape: (B, N, C) -> (B, nh, N, N)."""
+        if self.gating_param is None:
+            return super().attention_weights(x, grid)
         grid = self._check_grid(x, grid)
         q, k = self._qk(x)
         content = (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
@@ -182,31 +166,6 @@ class GatedPositionalSelfAttention(nn.Module):
         )
         gate = self._gate(x.dtype)
         return (1 - gate) * content + gate * position
-
-    def position_factors(
-        self, grid: tuple[int, int], dtype: torch.dtype | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Row and column factors of the positional attention.
-
-        Built in at least float32, then cast to `dtype` (default: that of the weights).
-        Returns: Py (nh, H, H) and Px (nh, W, W); rows sum to 1; the joint matrix is Py (x) Px.
-        """
-        weight = self.pos_proj.weight
-        dtype = dtype or weight.dtype
-        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        linear_x, linear_y, quadratic = weight[:, :, None, None].unbind(1)  # each (nh, 1, 1)
-        bias = self.pos_proj.bias[:, None, None].to(weight.dtype)  # cancels; backward reaches it
-        factors = []
-        for axis, linear in ((0, linear_y), (1, linear_x)):
-            index = torch.arange(grid[axis], device=weight.device, dtype=weight.dtype)
-            offset = (index[None, :] - index[:, None]) * self._unit(grid, axis)  # key - query
-            factors.append((linear * offset + quadratic * offset**2 + bias).softmax(-1).to(dtype))
-        return factors[0], factors[1]
-
-    def _unit(self, grid: tuple[int, int], axis: int) -> float:
-        if self.position_scaling == "patch" or self.base_grid is None:
-            return 1.0
-        return self.base_grid[axis] / grid[axis]
 
     def _gate(self, dtype: torch.dtype) -> Tensor:
         return self.gating_param.sigmoid().to(dtype).reshape(-1, 1, 1)  # (nh, 1, 1)
@@ -219,31 +178,7 @@ class GatedPositionalSelfAttention(nn.Module):
         out = rows @ out.flatten(3)  # over y': (nh, H, H) @ (B, nh, H, W * hd)
         return out.reshape(v.shape)  # (B, nh, N, hd)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        batch, tokens, dim = x.shape
-        return x.reshape(batch, tokens, self.num_heads, dim // self.num_heads).transpose(1, 2)
 
-    def _qk(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k = self.qk(x).chunk(2, dim=-1)
-        return self._heads(q), self._heads(k)  # (B, nh, N, hd) each
-
-    def _check_grid(self, x: Tensor, grid: tuple[int, int] | None) -> tuple[int, int]:
-        tokens = x.shape[1]
-        if grid is None:
-            side = math.isqrt(tokens)
-            grid = (side, side)
-        if grid[0] * grid[1] != tokens:
-            raise ValueError(
-                f"the tokens must fill the grid: {tokens} tokens do not make {grid[0]} x "
-                f"{grid[1]}; "
-                "pass grid=(height, width)"
-            )
-        return grid
-
-
-def _init_linear(module: nn.Module) -> None:
-    for child in module.modules():
-        if isinstance(child, nn.Linear):
-            truncated_normal_(child.weight)
-            if child.bias is not None:
-                nn.init.zeros_(child.bias)
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")

@@ -79,6 +79,10 @@ class ConViT(ImageClassifier):
         use_pos_embed: add a learned position embedding to the patches.
         position_scaling: "patch" or "image", what GPSA's reach keeps at another grid (layers.gpsa).
         norm_eps: eps of all LayerNorms.
+        gating, gate_init, freeze_gpsa: "learned", "fixed" or "none"; the gates' initial value;
+            "none", "position" or "layer" (layers.gpsa: `freeze`). With `local_up_to_layer`,
+            `use_local_init` and `locality_strength` they are the paper's ablations
+            (docs/ablations.md).
     Shape: (B, in_chans, H, W) -> (B, num_classes).
     """
 
@@ -103,6 +107,9 @@ class ConViT(ImageClassifier):
         use_pos_embed: bool = True,
         position_scaling: str = "patch",
         norm_eps: float = 1e-6,
+        gating: str = "learned",
+        gate_init: float = 1.0,
+        freeze_gpsa: str = "none",
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -124,6 +131,9 @@ class ConViT(ImageClassifier):
             "use_local_init": use_local_init,
             "base_grid": patch_embed.grid,
             "position_scaling": position_scaling,
+            "gating": gating,
+            "gate_init": gate_init,
+            "freeze": freeze_gpsa,
         }
         self.blocks = nn.ModuleList(
             Block(
