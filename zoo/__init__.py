@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .blocks import to_blocks as to_blocks
     from .errors import ZooError as ZooError
     from .factory import create_model as create_model
+    from .importing import import_checkpoint as import_checkpoint
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
     from .preprocessing import build_transform as build_transform
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from .registry import register_weights as register_weights
 
 _HOME = {
+    "to_blocks": "blocks",
     "ZooError": "errors",
     "create_model": "factory",
+    "import_checkpoint": "importing",
     "Prediction": "prediction",
     "Predictor": "prediction",
     "build_transform": "preprocessing",

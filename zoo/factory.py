@@ -36,6 +36,8 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
             ``drop_path_rate``. With `pretrained`, another ``num_classes`` starts a new classifier,
             another ``in_chans`` sums or repeats the first convolution over channels, and another
             ``img_size`` resamples the position embedding, as timm does; nothing else may differ.
+            ``features_only=True`` returns a list of maps, ``out_indices`` says which
+            (`zoo.features`).
     Returns: the model; ``model.pretrained_cfg`` says what it is (`PretrainedCfg`, frozen).
     Raises:
         UnknownModelError: unknown name, tag or version; the nearest ones are named.
@@ -49,12 +51,18 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
     """
     from . import references
 
+    if not name.startswith("timm:") and overrides.keys() & {"features_only", "out_indices"}:
+        from .features import create_features
+
+        return create_features(name, pretrained, overrides)
     if not references.is_registry_name(name):
         return references.create_from_reference(name, pretrained, overrides)
     record = get_record(name)
     overrides = record.own_keywords(overrides)
     if not pretrained:
         return build(record, overrides)
+    if record.selected is None and record.checkpoint is not None:
+        raise NoWeightsError(record.checkpoint.how_to_import, code="import_first")
     if record.selected is None:
         raise NoWeightsError(_no_weights(record))
     return build_with_weights(record, record.selected, overrides)
@@ -80,13 +88,15 @@ def build_with_weights(
     record: ModelRecord, weights: WeightsRecord, overrides: Mapping[str, Any]
 ) -> nn.Module:
     """A model with the weights of a record, adapted to `overrides` as `create_model` describes."""
+    from .files import sha256_bytes
     from .weights import check_architecture, fetch, load_state, read_tensors
 
     check_architecture(weights, record)
     trained = {**weights.overrides}
     config = {**record.config, **trained, **overrides}
     model = construct(record.family.builder, config)
-    tensors = read_tensors(fetch(weights), weights.name)
+    data = fetch(weights)
+    tensors = read_tensors(data, weights.name)
     load_state(model, tensors, weights.name, adapt=bool(overrides))
     same_classes = model.num_classes == {**record.config, **trained}.get("num_classes", 1000)
     model.pretrained_cfg = PretrainedCfg(
@@ -94,7 +104,7 @@ def build_with_weights(
         architecture_version=record.family.version,
         tag=weights.tag,
         version=weights.version,
-        sha256=weights.sha256 if not overrides else "",
+        sha256=(weights.sha256 or sha256_bytes(data)) if not overrides else "",
         num_classes=model.num_classes,
         input=_input_of(weights.input or record.input, config),
         labels=read_labels(weights.labels) if same_classes else (),

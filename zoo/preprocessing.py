@@ -27,6 +27,9 @@ ImageLike = (
     Any  # path, PIL image, uint8 array (H, W), (H, W, 1), (H, W, 3), or uint8 tensor (3, H, W)
 )
 
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -160,12 +163,11 @@ def list_images(paths: list[str]) -> list[str]:
 
     Raises: NotFoundError for a path that does not exist, ImageError for a folder without images.
     """
-    suffixes = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
     found: list[str] = []
     for path in paths:
         if os.path.isdir(path):
             inside = sorted(
-                e for e in os.listdir(path) if os.path.splitext(e)[1].lower() in suffixes
+                e for e in os.listdir(path) if os.path.splitext(e)[1].lower() in IMAGE_SUFFIXES
             )
             if not inside:
                 raise ImageError(f"no images in the folder {path!r}", code="no_images")

@@ -8,7 +8,7 @@ registry hands out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -18,6 +18,9 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
+TIMM_PREFIX = "zoo_"  # our architectures in timm's registry and in a timm-format config.json
+TIMM_HAS = ("convit_tiny", "convit_small", "convit_base")  # these keep timm's name in a config.json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,7 +124,9 @@ class WeightsRecord:
     """One immutable set of weights, keyed by (model, tag, version).
 
     Exactly one location: `bundled` (a file name inside the package), or `repo` + `revision` +
-    `file` (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`.
+    `file` (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`. A file of
+    someone else's repository whose digest was never seen has `pinned_on_first_use` instead of
+    these two and of `revision`: `zoo.hub.pin_on_first_use` notes them when it is first loaded.
 
     Args:
         model, tag, version: ``model.tag@version``; the version is ``X.Y.Z``.
@@ -138,9 +143,10 @@ class WeightsRecord:
     model: str
     tag: str
     version: str
-    sha256: str
-    size_bytes: int
     architecture_versions: tuple[int, ...]
+    sha256: str = ""
+    size_bytes: int = 0
+    pinned_on_first_use: bool = False
     bundled: str = ""
     repo: str = ""
     revision: str = ""
@@ -159,18 +165,27 @@ class WeightsRecord:
         _require(bool(NAME.fullmatch(self.tag)), f"{who}: tag must match {NAME.pattern}")
         _require(bool(VERSION.fullmatch(self.version)), f"{who}: version must be X.Y.Z")
         _require(
+            bool(self.bundled) != bool(self.repo), f"{who}: give either bundled or repo, not both"
+        )
+        _require(bool(self.architecture_versions), f"{who}: architecture_versions is empty")
+        if self.pinned_on_first_use:
+            _require(
+                bool(self.repo) and not (self.sha256 or self.size_bytes or self.revision),
+                f"{who}: pinned_on_first_use goes with repo, without sha256, size_bytes, revision",
+            )
+        else:
+            self._check_pin(who)
+
+    def _check_pin(self, who: str) -> None:
+        _require(
             bool(SHA256.fullmatch(self.sha256)), f"{who}: sha256 must be 64 hexadecimal digits"
         )
         _require(self.size_bytes > 0, f"{who}: size_bytes must be positive; got {self.size_bytes}")
-        _require(
-            bool(self.bundled) != bool(self.repo), f"{who}: give either bundled or repo, not both"
-        )
         _require(
             not self.repo or bool(COMMIT.fullmatch(self.revision)),
             f"{who}: a hub record needs revision, a full commit hash of 40 hexadecimal digits; "
             f"got {self.revision!r}",
         )
-        _require(bool(self.architecture_versions), f"{who}: architecture_versions is empty")
 
     @property
     def name(self) -> str:
@@ -181,6 +196,60 @@ class WeightsRecord:
     def version_key(self) -> tuple[int, ...]:
         """The version as integers, for ordering."""
         return tuple(int(part) for part in self.version.split("."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecord:
+    """Published weights in a file that only `convattn import` reads. Its digest was never seen.
+
+    Args:
+        model, tag: ``model.tag``; a model of timm is called ``timm:NAME``.
+        address: where upstream keeps the file, or the page that links to it.
+        about_address: what the reader finds there, if it is not the file itself.
+        layout: name of a renaming in `zoo.layouts`; empty: the keys are ours.
+        allowed_globals: names in the file's pickle that stand for harmless metadata. They are read
+            as empty objects and dropped; any other name is refused.
+        overrides: constructor arguments that differ from the model's, e.g. ``num_classes``.
+        input: how these weights want their images; None means the model's default.
+        dataset: what they were trained on.
+        licence: of the weights; empty means the family's `licence.weights`.
+        metrics: published numbers with their sources.
+    """
+
+    model: str
+    tag: str
+    address: str
+    about_address: str = ""
+    layout: str = ""
+    allowed_globals: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    input: InputSpec | None = None
+    dataset: str = ""
+    licence: str = ""
+    metrics: tuple[Metric, ...] = ()
+
+    def __post_init__(self) -> None:
+        who = f"checkpoint {self.name}"
+        _require(bool(NAME.fullmatch(self.tag)), f"{who}: tag must match {NAME.pattern}")
+        _require(self.address.startswith("https://"), f"{who}: address must start with https://")
+
+    @property
+    def name(self) -> str:
+        """``model.tag``."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def where(self) -> str:
+        """The address, with what is found there."""
+        return f"{self.address} ({self.about_address})" if self.about_address else self.address
+
+    @property
+    def how_to_import(self) -> str:
+        """What to tell someone who wants to load these weights directly."""
+        return (
+            f"the weights {self.name} must be imported first: download them from {self.where}, run "
+            f"`convattn import FILE --model {self.name} --out DIR`, and use DIR as the model"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +269,10 @@ class Family:
         inputs: model name -> InputSpec, where it differs from `input`.
         tiny: constructor keywords of a seconds-not-minutes configuration for tests.
         version: the architecture's own version; bumped when the forward numerics change.
-        weights: known weights, all versions.
+        weights: weights that load by name, all versions.
+        checkpoints: weights that must be imported, or can be, from their original files.
+        checkpoint_variants: constructor keywords under which checkpoints of this family exist too,
+            e.g. as backbones without a classifier.
         aliases: an original's name with its prefix, e.g. "hdvw:vit_ti" -> (model, its keywords).
         alias_keywords: the original's keyword -> ours, under an alias; "" if it does nothing there.
         cite_note: whom to cite, where that is easily confused.
@@ -221,6 +293,8 @@ class Family:
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[WeightsRecord, ...] = ()
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    checkpoint_variants: tuple[Mapping[str, Any], ...] = ()
     aliases: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     alias_keywords: Mapping[str, str] = field(default_factory=dict)
     cite_note: str = ""
@@ -232,7 +306,8 @@ class Family:
         _require(bool(self.tiny), f"{who}: no tiny configuration")
         for name in self.variants:
             _require(bool(NAME.fullmatch(name)), f"{who}: {name!r} must match {NAME.pattern}")
-        unknown = {w.model for w in self.weights} - set(self.variants)
+        known = {w.model for w in self.weights} | {c.model for c in self.checkpoints}
+        unknown = known - set(self.variants)
         _require(not unknown, f"{who}: weights for unknown models {sorted(unknown)}")
         for alias, (model, _) in self.aliases.items():
             _require(
@@ -246,8 +321,9 @@ class ModelRecord:
     """One model of the zoo, as `zoo.get_record` returns it.
 
     `weights` holds all versions of all tags, newest first within a tag; `selected` is the one that
-    the reference (``arch[.tag][@version]``) picks, or None if the model has none. For an `alias`,
-    `config` includes the alias's own keywords, `alias_config`.
+    the reference (``arch[.tag][@version]``) picks, or None if the model has none. `checkpoints` are
+    the files that can be imported; `checkpoint` is the one of that tag. For an `alias`, `config`
+    includes the alias's own keywords, `alias_config`.
     """
 
     name: str
@@ -256,6 +332,8 @@ class ModelRecord:
     input: InputSpec
     weights: tuple[WeightsRecord, ...]
     selected: WeightsRecord | None
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    checkpoint: CheckpointRecord | None = None
     alias: str = ""
     alias_config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -267,8 +345,9 @@ class ModelRecord:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Tags that exist, each once, in order of declaration."""
-        return tuple(dict.fromkeys(w.tag for w in self.weights))
+        """Tags that exist, each once: those that load by name, then those to be imported."""
+        tags = [w.tag for w in self.weights] + [c.tag for c in self.checkpoints]
+        return tuple(dict.fromkeys(tags))
 
     @property
     def labels(self) -> str:
@@ -282,8 +361,11 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedCfg:
+class PretrainedCfg(Mapping[str, Any]):
     """What a built model is: set once by `zoo.create_model` as ``model.pretrained_cfg``.
+
+    As a mapping it shows the same facts under timm's names (`input_size`, `mean`, ...), so that
+    `timm.data.resolve_model_data_config` and its like take our models.
 
     Args:
         architecture: name of the model in the registry; empty for a module from elsewhere.
@@ -313,6 +395,38 @@ class PretrainedCfg:
         if not self.architecture:
             return "anonymous"
         return f"{self.architecture}.{self.tag}" if self.tag else self.architecture
+
+    @property
+    def timm_name(self) -> str:
+        """What a timm-format config.json calls the architecture."""
+        if self.architecture.startswith("timm:"):
+            return self.architecture.removeprefix("timm:")
+        return (
+            self.architecture if self.architecture in TIMM_HAS else TIMM_PREFIX + self.architecture
+        )
+
+    def _as_timm(self) -> dict[str, Any]:
+        spec = self.input.to_dict()
+        return {
+            "architecture": self.timm_name,
+            "tag": self.tag,
+            "custom_load": False,
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in spec.items()},
+            "fixed_input_size": False,
+            "crop_mode": "center",
+            "num_classes": self.num_classes,
+            "label_names": self.labels or None,
+            "license": self.licence.lower(),
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._as_timm()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._as_timm())
+
+    def __len__(self) -> int:
+        return len(self._as_timm())
 
     def transform(self) -> Any:
         """A callable from an image (path, PIL image or uint8 array) to a float tensor (C, H, W)."""

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, NoWeightsError, UnknownModelError
 from .files import read_regular_file, sha256_bytes
-from .records import InputSpec, ModelRecord, PretrainedCfg
+from .records import TIMM_PREFIX, InputSpec, ModelRecord, PretrainedCfg
 
 if TYPE_CHECKING:
     from torch import nn
 
 ARTEFACT_SUFFIXES = (".onnx", ".pt", ".pt2")
-TIMM_PREFIX = "zoo_"  # our architectures in a timm-format config.json
-_TIMM_HAS = ("convit_tiny", "convit_small", "convit_base")  # these keep timm's name there
 
 
 def is_artefact(reference: str) -> bool:
@@ -91,12 +89,9 @@ def build_config(model: nn.Module, weights_sha256: str = "") -> dict[str, Any]:
             f"{type(model).__name__} was not built by zoo.create_model, so no config.json can name "
             f"it"
         )
-    name = TIMM_PREFIX + cfg.architecture
-    if cfg.architecture in _TIMM_HAS or cfg.architecture.startswith("timm:"):
-        name = cfg.architecture.removeprefix("timm:")
     spec = cfg.input.to_dict()
     return {
-        "architecture": name,
+        "architecture": cfg.timm_name,
         "num_classes": cfg.num_classes,
         "num_features": model.num_features,
         "model_args": {key: value for key, value in cfg.model_args.items() if key != "num_classes"},
@@ -182,7 +177,13 @@ def _timm_from_config(
     if weights is not None:
         load_state(model, read_tensors(weights, what), what)
         cfg = replace(cfg, tag=config["convattn"].get("tag", ""), sha256=sha256_bytes(weights))
-    model.pretrained_cfg = replace(cfg, labels=tuple(config.get("label_names") or ()))
+    stated = {} if overrides else config.get("pretrained_cfg", {})
+    model.pretrained_cfg = replace(
+        cfg,
+        labels=tuple(config.get("label_names") or ()),
+        licence=config["convattn"].get("licence") or cfg.licence,
+        input=InputSpec.from_dict({**cfg.input.to_dict(), **stated}),
+    )
     return model
 
 
@@ -241,6 +242,13 @@ def _from_hub(reference: str, pretrained: bool, overrides: Mapping[str, Any]) ->
 def _from_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
     import timm
 
+    from .registry import timm_checkpoints
+
+    known = next((c for c in timm_checkpoints() if c.name == reference), None)
+    if known is not None:
+        if pretrained:
+            raise NoWeightsError(known.how_to_import, code="import_first")
+        return _from_timm(known.model, False, {**known.overrides, **overrides})
     name = reference.removeprefix("timm:")
     if not timm.is_model(name):
         raise UnknownModelError(f"timm {timm.__version__} has no model {name!r}")
@@ -249,7 +257,7 @@ def _from_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -
     model.pretrained_cfg = PretrainedCfg(
         architecture=reference,
         architecture_version=1,
-        num_classes=model.num_classes,
+        num_classes=getattr(model, "num_classes", 0),  # features_only models have none
         input=InputSpec.from_dict(cfg),
         tag="" if not pretrained else str(model.pretrained_cfg.get("tag") or ""),
         licence=str(model.pretrained_cfg.get("license") or ""),

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, DuplicateNameError, UnknownModelError, ZooError
-from .records import VERSION, Family, InputSpec, Metric, ModelRecord, WeightsRecord
+from .records import (
+    VERSION,
+    CheckpointRecord,
+    Family,
+    InputSpec,
+    Metric,
+    ModelRecord,
+    WeightsRecord,
+)
 
 _registered: list[WeightsRecord] = []  # added at run time by `register_weights`
 _catalogs_read: set[str] = set()
@@ -41,6 +49,7 @@ def families() -> dict[str, Family]:
             _refuse_duplicate(owner, name, "model")
             owner[name] = family.name
         _refuse_duplicate_weights(family.weights)
+        _refuse_duplicate_weights(family.checkpoints)
     return found
 
 
@@ -49,7 +58,7 @@ def _refuse_duplicate(known: dict[str, Any], name: str, what: str) -> None:
         raise DuplicateNameError(f"the {what} name {name!r} is taken; choose another")
 
 
-def _refuse_duplicate_weights(records: Iterable[WeightsRecord]) -> None:
+def _refuse_duplicate_weights(records: Iterable[WeightsRecord | CheckpointRecord]) -> None:
     seen: set[str] = set()
     for record in records:
         if record.name in seen:
@@ -79,7 +88,8 @@ def list_models(
         filter: a shell pattern or several, e.g. ``"convit*"``; empty means all.
         family: only this family.
         pretrained: only models whose weights load without an import step.
-        with_tags: one entry ``arch.tag`` per set of weights instead of one per architecture.
+        with_tags: one entry ``arch.tag`` per set of weights instead of one per architecture,
+            without `pretrained` also for those that must be imported.
         aliases: originals' names too, e.g. ``hdvw:vit_ti``, after the models of their family.
     Raises: UnknownModelError for an unknown family.
     Example: ``list_models("*nano", pretrained=True) -> ["conv_attention_vit_nano", "convit_nano"]``
@@ -96,7 +106,10 @@ def list_models(
         named = {name: name for name in group.variants}
         named |= {alias: group.aliases[alias][0] for alias in group.aliases if aliases}
         for name, model in named.items():
-            tags = tuple(dict.fromkeys(w.tag for w in _weights_of(group, model)))
+            known: list[WeightsRecord | CheckpointRecord] = [*_weights_of(group, model)]
+            if not pretrained:
+                known += _checkpoints_of(group, model)
+            tags = tuple(dict.fromkeys(w.tag for w in known))
             entries = [f"{name}.{tag}" for tag in tags] if with_tags else [name]
             if pretrained and not tags:
                 continue
@@ -131,14 +144,17 @@ def get_record(reference: str) -> ModelRecord:
     if family is None:
         raise UnknownModelError(_unknown_model(arch))
     name, alias_config = family.aliases.get(arch, (arch, {}))
-    weights = _weights_of(family, name)
+    weights, checkpoints = _weights_of(family, name), _checkpoints_of(family, name)
+    selected, checkpoint = _select(name, weights, checkpoints, tag, version)
     return ModelRecord(
         name=name,
         family=family,
         config={**family.variants[name], **alias_config},
         input=family.inputs.get(name, family.input),
         weights=weights,
-        selected=_select(name, weights, tag, version),
+        selected=selected,
+        checkpoints=checkpoints,
+        checkpoint=checkpoint,
         alias=arch if arch in family.aliases else "",
         alias_config=alias_config,
     )
@@ -160,13 +176,22 @@ def _weights_of(family: Family, arch: str) -> tuple[WeightsRecord, ...]:
     return tuple(found)
 
 
+def _checkpoints_of(family: Family, arch: str) -> tuple[CheckpointRecord, ...]:
+    return tuple(c for c in family.checkpoints if c.model == arch)
+
+
 def _select(
-    arch: str, weights: tuple[WeightsRecord, ...], tag: str | None, version: str | None
-) -> WeightsRecord | None:
-    if tag is None and version is None:
-        return weights[0] if weights else None
-    tags = list(dict.fromkeys(w.tag for w in weights))
+    arch: str,
+    weights: tuple[WeightsRecord, ...],
+    checkpoints: tuple[CheckpointRecord, ...],
+    tag: str | None,
+    version: str | None,
+) -> tuple[WeightsRecord | None, CheckpointRecord | None]:
+    """What a tag and a version pick: weights that load, and the file to import for the same tag."""
+    tags = list(dict.fromkeys([w.tag for w in weights] + [c.tag for c in checkpoints]))
     if tag is None and not tags:
+        if version is None:
+            return None, None
         raise UnknownModelError(
             f"{arch} has no version {version}: it has no weights", code="unknown_version"
         )
@@ -176,16 +201,29 @@ def _select(
         near = difflib.get_close_matches(tag, tags, 1)
         hint = f"; did you mean {arch}.{near[0]}?" if near else ""
         raise UnknownModelError(f"{arch} has no tag {tag!r}; {have}{hint}", code="unknown_tag")
+    checkpoint = next((c for c in checkpoints if c.tag == tag), None)
     candidates = [w for w in weights if w.tag == tag]
     if version is None:
-        return candidates[0]
+        return (candidates[0] if candidates else None), checkpoint
     for record in candidates:
         if record.version == version:
-            return record
-    versions = ", ".join(w.version for w in candidates)
+            return record, checkpoint
+    have = ", ".join(w.version for w in candidates) or "none, it must be imported"
     raise UnknownModelError(
-        f"{arch}.{tag} has no version {version}; it has {versions}", code="unknown_version"
+        f"{arch}.{tag} has no version {version}; it has {have}", code="unknown_version"
     )
+
+
+def timm_checkpoints() -> tuple[CheckpointRecord, ...]:
+    """Published checkpoints of models that timm builds, ``timm:NAME.tag``."""
+    module = importlib.import_module(".catalog._timm", __package__)
+    found: tuple[CheckpointRecord, ...] = module.CHECKPOINTS
+    return found
+
+
+def list_checkpoints() -> list[CheckpointRecord]:
+    """All files that `convattn import` knows by name."""
+    return [*(c for f in families().values() for c in f.checkpoints), *timm_checkpoints()]
 
 
 def _unknown(what: str, name: str, names: Iterable[str]) -> str:

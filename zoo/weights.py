@@ -53,14 +53,17 @@ def check_architecture(weights: WeightsRecord, record: ModelRecord) -> None:
 def fetch(record: WeightsRecord) -> bytes:
     """The verified bytes of a weights file, from the package or from the Hub.
 
-    Raises: IntegrityError (size or digest differ), NetworkError, ResourceError.
+    Raises: IntegrityError (size or digest differ, or not pinned yet where that is required),
+        NetworkError, ResourceError.
     """
     if record.bundled:
         data = read_regular_file(BUNDLED / record.bundled, "weights file")
         verify_bytes(data, record)
         return data
-    from .hub import download_verified
+    from .hub import download_verified, pin_on_first_use
 
+    if record.pinned_on_first_use:
+        return download_verified(pin_on_first_use(record.repo, record.file))
     return download_verified(record)
 
 

@@ -41,6 +41,17 @@ def test_list_filters_and_prints_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert entries[0]["params"] == 5_710_512
 
 
+def test_aliases_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list") == 0
+    assert "hdvw:" not in capsys.readouterr().out
+    assert run("list", "hdvw:*", "--aliases", "--json") == 0
+    entries = {e["name"]: e for e in json.loads(capsys.readouterr().out)}
+    assert len(entries) == 179
+    assert entries["hdvw:resnet_mcdo_smoothing_50"]["model"] == "resnet_50"
+    assert run("info", "hdvw:resnet_mcdo_50") == 0
+    assert "resnet_50" in capsys.readouterr().out
+
+
 def test_list_pretrained_shows_what_loads(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--pretrained", "--json") == 0
     names = [e["name"] for e in json.loads(capsys.readouterr().out)]
@@ -67,10 +78,10 @@ def test_info_and_cite_name_the_paper(capsys: pytest.CaptureFixture[str]) -> Non
         (("predict", "convit_nano.digit", SCAN), 3, "did you mean convit_nano.digits"),
         (("predict", "convit_nano@9.9.9", SCAN), 3, "no version 9.9.9"),
         (("predict", "convit_nano", "nowhere.png"), 3, "no such file"),
-        (("predict", "convit_tiny", SCAN), 3, "convattn train convit_tiny"),
+        (("predict", "convit_tiny_plus", SCAN), 3, "convattn train convit_tiny_plus"),
         (("predict", "./nowhere", SCAN), 3, "neither a model name nor a directory"),
         (("predict", "nowhere.onnx", SCAN), 3, "No such file"),
-        (("export", "convit_tiny", "--out", "x"), 3, "--init SEED"),
+        (("export", "convit_tiny_plus", "--out", "x"), 3, "--init SEED"),
         (("export", "convit_nano", "--out", "x", "--init", "0", "--weights", "f"), 3, "not both"),
         (("verify", "nowhere"), 3, "no manifest.json"),
         (("train", "convit_nano", "--data", "mnist", "--out", "x"), 3, "'digits'"),

@@ -140,15 +140,15 @@ def _mobilenet(**kwargs: Any) -> Built:
     if values["block2"].path != "models.mobilenet.Bottleneck":
         raise NotImplementedError("another block2 has no counterpart")
     head = head_keywords(values["cblock"], {})
-    return Built(
-        MobileNetV2(
-            in_chans=values["channel"],
-            num_classes=values["num_classes"],
-            width_mult=values["width_mult"],
-            stem=values["stem"],
-            cblock=head["cblock"],
-        )
+    model = MobileNetV2(
+        in_chans=values["channel"],
+        num_classes=values["num_classes"],
+        width_mult=values["width_mult"],
+        stem=values["stem"],
+        cblock=head["cblock"],
     )
+    model.classifier.temp = head["clip_temp"]
+    return Built(model)
 
 
 def _named_mobilenet(

@@ -94,6 +94,17 @@ class _PatchUnembedding(nn.Module):
         return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], -1, self.side * p, self.side * p)
 
 
+class _CyclicShift(nn.Module):
+    """Ours is a line of the window attention: roll by d along all `dims`."""
+
+    def __init__(self, d: int, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.d, self.dims = d, tuple(dims)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.roll((self.d,) * len(self.dims), self.dims)
+
+
 def _patch_embedding(*args: Any, **kwargs: Any) -> Built:
     values = bind(list(args), kwargs, image_size=..., patch_size=..., dim_out=..., channel=3)
     return Built(PatchEmbedding(values["patch_size"], values["dim_out"], values["channel"]))
@@ -230,6 +241,7 @@ TARGETS: dict[str, Callable[..., Built]] = {
     "models.swin.WindowAttention": _attention(
         WindowAttention, heads=8, dim_head=32, dropout=0.0, window_size=7, shifted=False
     ),
+    "models.swin.CyclicShift": _exact(_CyclicShift, d=..., dims=(2, 3)),
     "models.swin.PatchMerging": _exact(PatchMerging, in_channels=..., out_channels=..., pool=...),
     "models.pit.Pool": _exact(TokenPool, dim_in=..., dim_out=...),
     "models.pit.DepthwiseConv2d": _exact(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 from tests.reference.naive import on_one_thread
+from zoo.errors import ConfigError
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from zoo.models.convit import ConViT
 
@@ -181,7 +182,7 @@ def test_settings_of_the_gates_run_at_any_size_and_export(gating: str) -> None:
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(zoo.errors.ConfigError, match="gating must be one of"):
+    with pytest.raises(ConfigError, match="gating must be one of"):
         zoo.create_model("convit_nano", gating="off")
-    with pytest.raises(zoo.errors.ConfigError, match="freeze must be one of"):
+    with pytest.raises(ConfigError, match="freeze must be one of"):
         zoo.create_model("convit_nano", freeze_gpsa="gates")

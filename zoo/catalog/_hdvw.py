@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..records import Family, InputSpec, Licence
+from ..records import CheckpointRecord, Family, InputSpec, Licence
 
 Aliases = dict[str, tuple[str, Mapping[str, Any]]]
 
@@ -37,6 +37,30 @@ def hdvw_family(*, bibtex: str, smoothing: bool = False, **facts: Any) -> Family
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         input=InputSpec(interpolation="bilinear"),
         cite_note=_CITE_NOTE,
+        **facts,
+    )
+
+
+_RELEASE = "https://github.com/xxxnell/how-do-vits-work-storage/releases/download/v0.1/"
+
+
+def cifar100_checkpoint(model: str, file: str, **facts: Any) -> CheckpointRecord:
+    """A checkpoint of the original repository's release v0.1, for 32 x 32 images."""
+    overrides = facts.pop("overrides", {})
+    return CheckpointRecord(
+        model=model,
+        tag="hdvw_cifar100",
+        address=_RELEASE + file,
+        overrides={"num_classes": 100, **overrides},
+        input=InputSpec(
+            size=(32, 32),
+            mean=(0.5071, 0.4867, 0.4408),
+            std=(0.2675, 0.2565, 0.2761),
+            interpolation="bilinear",
+            crop_pct=1.0,
+        ),
+        dataset="CIFAR-100",
+        licence="Apache-2.0",
         **facts,
     )
 

@@ -1,6 +1,6 @@
 """ConViT (GPSA): sizes, licences, weights."""
 
-from ..records import Family, InputSpec, Licence, WeightsRecord
+from ..records import CheckpointRecord, Family, InputSpec, Licence, Metric, WeightsRecord
 
 _HEAD_DIM = {
     "tiny": 48,
@@ -11,6 +11,51 @@ _HEAD_DIM = {
     "base_plus": 64,
 }
 _HEADS = {"tiny": 4, "small": 9, "base": 16}
+
+# size -> (top-1, top-5), percent on ImageNet-1k: as published, and as timm measured them again
+_PAPER = {"tiny": (73.1, 91.7), "small": (81.3, 95.7), "base": (82.4, 95.9)}
+_TIMM = {"tiny": (73.140, 91.704), "small": (81.412, 95.740), "base": (82.296, 95.936)}
+
+
+def _metrics(values: tuple[float, float], source: str) -> tuple[Metric, ...]:
+    names = ("acc1_percent", "acc5_percent")
+    return tuple(
+        Metric(name=name, value=value, dataset="ImageNet-1k validation", source=source)
+        for name, value in zip(names, values, strict=True)
+    )
+
+
+def _hub(size: str) -> WeightsRecord:
+    """timm's copy of the published weights; its digest was never seen."""
+    return WeightsRecord(
+        model=f"convit_{size}",
+        tag="fb_in1k",
+        version="1.0.0",
+        repo=f"timm/convit_{size}.fb_in1k",
+        pinned_on_first_use=True,
+        architecture_versions=(1,),
+        labels="imagenet1k",
+        dataset="ImageNet-1k",
+        metrics=_metrics(_TIMM[size], "timm, results/*.csv, crop 0.875"),
+        url=_original(size),
+    )
+
+
+def _file(size: str) -> CheckpointRecord:
+    """The file that the authors published."""
+    return CheckpointRecord(
+        model=f"convit_{size}",
+        tag="fb_in1k",
+        address=_original(size),
+        allowed_globals=("argparse.Namespace", "pathlib.PosixPath"),
+        dataset="ImageNet-1k",
+        metrics=_metrics(_PAPER[size], "arXiv:2103.10697, table 1"),
+    )
+
+
+def _original(size: str) -> str:
+    return f"https://dl.fbaipublicfiles.com/convit/convit_{size}.pth"
+
 
 FAMILY = Family(
     name="convit",
@@ -84,7 +129,9 @@ FAMILY = Family(
             dataset="scikit-learn's handwritten digits, training part",
             licence="Apache-2.0",
         ),
+        *(_hub(size) for size in _TIMM),
     ),
+    checkpoints=tuple(_file(size) for size in _PAPER),
     cite_note="Cite d'Ascoli et al. for GPSA. how-do-vits-work's network called convit is "
     "conv_attention_vit_* here and has other authors.",
 )

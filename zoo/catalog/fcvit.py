@@ -2,13 +2,31 @@
 
 from typing import Any
 
-from ..records import Family, InputSpec, Licence
+from ..records import CheckpointRecord, Family, InputSpec, Licence, Metric
 
 _WIDTHS = (64, 128, 320, 512)
 
 
 def _size(layers: tuple[int, ...], widths: tuple[int, ...] = _WIDTHS) -> dict[str, Any]:
     return {"layers": layers, "embed_dims": widths, "mlp_ratios": (8, 8, 4, 4)}
+
+
+# size -> top-1, percent on ImageNet-1k
+_TOP1 = {"tiny": 74.9, "b12": 80.9, "b24": 82.5, "b48": 83.6}
+
+
+def _file(size: str) -> CheckpointRecord:
+    source = "README of github.com/ma-xu/FCViT"
+    metric = {"name": "acc1_percent", "dataset": "ImageNet-1k validation", "source": source}
+    return CheckpointRecord(
+        model=f"fcvit_{size}",
+        tag="in1k",
+        address="https://github.com/ma-xu/FCViT",
+        about_address="its README links to Google Drive folders",
+        allowed_globals=("argparse.Namespace",),
+        dataset="ImageNet-1k",
+        metrics=(Metric(value=_TOP1[size], **metric),),
+    )
 
 
 FAMILY = Family(
@@ -65,7 +83,11 @@ FAMILY = Family(
         "fc_min_value": 8,
         "layer_scale_init_value": 0.1,
     },
-    weights=(),
+    checkpoints=tuple(_file(size) for size in _TOP1),
+    checkpoint_variants=(  # backbones in detection and segmentation checkpoints
+        {"features_only": True},
+        {"features_only": True, "first_feature_norm": False},
+    ),
     cite_note="Cite Ma et al. 2022. Parameters are those of the code: 4.78, 14.70, 26.96 and "
     "51.48 M with 1000 classes; upstream's README says 4.6, 14, 25.7 and 49.1 M.",
 )

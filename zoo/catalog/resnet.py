@@ -1,6 +1,6 @@
 """ResNet: sizes, licences, original names."""
 
-from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
+from ._hdvw import CNN_KEYWORDS, cifar100_checkpoint, cnn_aliases, hdvw_family, resnet_sizes
 
 FAMILY = hdvw_family(
     name="resnet",
@@ -22,6 +22,13 @@ FAMILY = hdvw_family(
         "widths": (8, 12, 16, 24),
         "stem": False,
     },
+    checkpoints=(
+        cifar100_checkpoint(
+            "resnet_50",
+            "resnet_50_cifar100_691cc9a9e4.pth.tar",
+            overrides={"stem": False},
+        ),
+    ),
     aliases=cnn_aliases("resnet", (18, 34, 50, 101, 152), stem=False),
     alias_keywords={**CNN_KEYWORDS, "sd": "drop_path_rate"},
 )

@@ -17,36 +17,49 @@ from ._text import count, table
 @click.argument("pattern", default="")
 @click.option("--pretrained", is_flag=True, help="Only models whose weights load without import.")
 @click.option("--family", help="Only this family.")
+@click.option("--aliases", is_flag=True, help="Also the originals' names, e.g. hdvw:resnet_50.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(pattern: str, pretrained: bool, family: str | None, as_json: bool) -> None:
+def list_command(
+    pattern: str, pretrained: bool, family: str | None, aliases: bool, as_json: bool
+) -> None:
     """Show the models. PATTERN is a shell pattern such as 'convit*'."""
-    records = [get_record(n) for n in list_models(pattern, family=family, pretrained=pretrained)]
+    names = list_models(pattern, family=family, pretrained=pretrained, aliases=aliases)
+    records = [get_record(name) for name in names]
     if not records and pattern:
         get_record(pattern)  # raises with the nearest names, unless it is a pattern
         raise UnknownModelError(f"no model matches {pattern!r}; `convattn list` shows all")
-    costs = read_costs()
     if as_json:
-        click.echo(json.dumps([_entry(r, costs.get(r.name, {})) for r in records], indent=2))
+        click.echo(json.dumps([_entry(r, _cost(r)) for r in records], indent=2))
         return
-    rows = [_row(r, costs.get(r.name, {})) for r in records]
+    rows = [_row(r, _cost(r)) for r in records]
     click.echo(table(("model", "params", "MACs", "input", "weights", "about"), rows, right=(1, 2)))
 
 
 def _row(record: ModelRecord, cost: dict[str, int]) -> tuple[str, ...]:
     height, width = record.input.size
     return (
-        record.name,
-        count(cost["params"]) if cost else "?",
-        count(cost["macs"]) if cost else "?",
+        record.alias or record.name,
+        count(cost["params"]) if cost else "",
+        count(cost["macs"]) if cost else "",
         f"{height}x{width}",
         ", ".join(record.tags) or "-",
-        record.description,
+        f"{record.name} {_keywords(record)}" if record.alias else record.description,
     )
+
+
+def _cost(record: ModelRecord) -> dict[str, int]:
+    """Parameters and MACs; unknown for an alias, whose keywords change both."""
+    return {} if record.alias else read_costs().get(record.name, {})
+
+
+def _keywords(record: ModelRecord) -> str:
+    return " ".join(f"{key}={value!r}" for key, value in record.alias_config.items())
 
 
 def _entry(record: ModelRecord, cost: dict[str, int]) -> dict[str, object]:
     return {
-        "name": record.name,
+        "name": record.alias or record.name,
+        "model": record.name,
         "family": record.family.name,
         "params": cost.get("params"),
         "macs": cost.get("macs"),
@@ -62,7 +75,7 @@ def _entry(record: ModelRecord, cost: dict[str, int]) -> dict[str, object]:
 def info_command(model: str, as_json: bool) -> None:
     """Show everything the registry knows about MODEL."""
     record = get_record(model)
-    cost = read_costs().get(record.name, {})
+    cost = _cost(record)
     family, chosen = record.family, record.selected
     weights = [
         {

@@ -81,14 +81,10 @@ class ResidualBlock(nn.Module):
         self.bottleneck = bottleneck
         self.out_channels = channels * EXPANSION if bottleneck else channels
         width = channels * width_per_group // 64 * groups
+        shapes = [(in_channels, channels, 3, stride, 1), (channels, channels, 3, 1, 1)]
         if bottleneck:
-            shapes = [
-                (in_channels, width, 1, 1, 1),
-                (width, width, 3, stride, groups),
-                (width, self.out_channels, 1, 1, 1),
-            ]
-        else:
-            shapes = [(in_channels, channels, 3, stride, 1), (channels, channels, 3, 1, 1)]
+            shapes = [(in_channels, width, 1, 1, 1), (width, width, 3, stride, groups)]
+            shapes.append((width, self.out_channels, 1, 1, 1))
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != self.out_channels:
             self.shortcut.append(conv_nxn(in_channels, self.out_channels, 1, stride))
@@ -97,15 +93,14 @@ class ResidualBlock(nn.Module):
         if preact:
             self.bn = nn.BatchNorm2d(in_channels)
         for i, shape in enumerate(shapes):
-            unit = _preact_unit if preact else _postact_unit
-            self.add_module(f"conv{i + 1}", unit(shape, first=i == 0, last=i == len(shapes) - 1))
+            self.add_module(f"conv{i + 1}", _unit(shape, preact, i == 0, i == len(shapes) - 1))
         self.dropout = MCDropout(dropout)
         self.gate = gate(self.out_channels) if gate is not None else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn(x)) if self.preact else x
-        skip = self.shortcut(y) if len(self.shortcut) else x
+        skip = self.shortcut(y if len(self.shortcut) else x)
         y = self.conv1(y)
         if self.bottleneck:
             y = self.conv3(self.dropout(self.conv2(y)))
@@ -115,11 +110,9 @@ class ResidualBlock(nn.Module):
         return y if self.preact else F.relu(y)
 
 
-def _postact_unit(shape: tuple[int, ...], first: bool, last: bool) -> nn.Module:
-    unit = nn.Sequential(conv_nxn(*shape), nn.BatchNorm2d(shape[1]))
-    return unit if last else unit.append(nn.ReLU())
-
-
-def _preact_unit(shape: tuple[int, ...], first: bool, last: bool) -> nn.Module:
+def _unit(shape: tuple[int, ...], preact: bool, first: bool, last: bool) -> nn.Module:
     conv = conv_nxn(*shape)
-    return conv if first else nn.Sequential(nn.BatchNorm2d(shape[0]), nn.ReLU(), conv)
+    if preact:
+        return conv if first else nn.Sequential(nn.BatchNorm2d(shape[0]), nn.ReLU(), conv)
+    unit = nn.Sequential(conv, nn.BatchNorm2d(shape[1]))
+    return unit if last else unit.append(nn.ReLU())

@@ -4,25 +4,37 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._steps import SteppedModel
 
-class ImageClassifier(nn.Module):
+
+class ImageClassifier(SteppedModel):
     """forward = forward_head(forward_features(x)).
 
     Subclasses set `num_classes`, `num_features` (width before the classifier) and `feature_info`
-    (dicts with `module`, `num_chs`, `reduction`, in order of execution), and implement
-    `forward_features`, `forward_head`, `get_classifier` and `_set_classifier`.
+    (dicts with `module`, `num_chs`, `reduction`, and `num_prefix_tokens` where class tokens come
+    first, in order of execution), and implement `forward_features`, `forward_head`,
+    `get_classifier` and `_set_classifier`. `SteppedModel` says what else there is.
     """
 
     num_classes: int
     num_features: int
-    feature_info: list[dict[str, Any]]
+    in_chans: int
     pretrained_cfg: Any = None  # set by `zoo.create_model`
+
+    @property
+    def default_cfg(self) -> Any:
+        """timm's older name of `pretrained_cfg`."""
+        return self.pretrained_cfg
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) float -> logits (B, num_classes), or embeddings if num_classes is
         0.
         """
         return self.forward_head(self.forward_features(x))
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        check_image(x, self.in_chans)
+        return x
 
     def forward_features(self, x: Tensor) -> Tensor:
         raise NotImplementedError

@@ -1,13 +1,14 @@
 """What the staged CNNs of how-do-vits-work share: stages, smoothing places, classifier block."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..layers.classifier_blocks import ClassifierBlock
 from ..layers.mc_dropout import MCPrediction, mc_predict
 from ..layers.smoothing import SmoothingBlock
-from ._base import ImageClassifier, check_image
+from ._base import ImageClassifier
 
 BLOCK_KINDS = ("dnn", "mcdo")
 
@@ -71,13 +72,25 @@ class StagedCNN(ImageClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> map (B, C, h, w)."""
-        check_image(x, self.in_chans)
+        x = self._prepared(x)
+        for part in self._parts():
+            x = getattr(self, part)(x)
+        return x
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        x = super()._prepared(x)
         if min(x.shape[2:]) < self.min_size:
             raise ValueError(self._too_small(x.shape[2], x.shape[3]))
-        for n in self.stages:
-            x = getattr(self, f"layer{n}")(x)
-            x = getattr(self, f"smooth{n}")(x) if hasattr(self, f"smooth{n}") else x
         return x
+
+    def _parts(self) -> list[str]:
+        parts = [(f"layer{n}", f"smooth{n}") for n in self.stages]
+        return [name for pair in parts for name in pair if hasattr(self, name)]
+
+    def _final_norm(self, info: dict[str, Any]) -> nn.Module:
+        norm = self.classifier[-1].bn
+        fits = isinstance(norm, nn.BatchNorm2d) and norm.num_features == info["num_chs"]
+        return norm if fits else nn.Identity()
 
     def _smallest_side(self) -> int:
         """The smallest image side that convolutions and pools in one straight line can take."""

@@ -21,7 +21,7 @@ from ..layers.position import (
     to_pair,
 )
 from ..layers.transformer import TransformerBlock
-from ._base import ImageClassifier, check_image
+from ._base import ImageClassifier
 
 
 class MapPositionEmbedding(nn.Module):
@@ -128,8 +128,10 @@ class ConvAttentionViT(ImageClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> map (B, C, ceil(H/P), ceil(W/P))."""
-        check_image(x, self.in_chans)
-        return self.transformers(self.embedding(pad_to_multiple(x, self.patch_size)))
+        return self.transformers(self.embedding(self._prepared(x)))
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        return pad_to_multiple(super()._prepared(x), self.patch_size)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map (B, C, Gh, Gw) -> logits (B, num_classes); the normalised mean (B, C) if
@@ -142,7 +144,3 @@ class ConvAttentionViT(ImageClassifier):
 
     def _set_classifier(self, classifier: nn.Module) -> None:
         self.classifier[-1] = classifier
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
-        return {"embedding.2.pos_embedding"}

@@ -17,8 +17,9 @@ from ..layers.drop_path import DropPath, drop_path_rates, truncated_normal_
 from ..layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from ..layers.mlp import Mlp
 from ..layers.patch_embed import PatchEmbed
-from ..layers.position import resample_position_embedding
-from ._base import ImageClassifier, check_image
+from ..layers.position import patch_grid, resample_position_embedding
+from ._base import ImageClassifier
+from ._steps import Step, on_grid
 
 
 class Block(nn.Module):
@@ -85,6 +86,8 @@ class ConViT(ImageClassifier):
             (docs/ablations.md).
     Shape: (B, in_chans, H, W) -> (B, num_classes).
     """
+
+    head_name = "head"
 
     def __init__(
         self,
@@ -155,7 +158,12 @@ class ConViT(ImageClassifier):
                 truncated_normal_(parameter)
         reduction = patch_embed.patch_size[0]
         self.feature_info = [
-            {"module": f"blocks.{i}", "num_chs": embed_dim, "reduction": reduction}
+            {
+                "module": f"blocks.{i}",
+                "num_chs": embed_dim,
+                "reduction": reduction,
+                "num_prefix_tokens": int(i >= local_up_to_layer),
+            }
             for i in range(depth)
         ]
 
@@ -163,17 +171,33 @@ class ConViT(ImageClassifier):
         """(B, in_chans, H, W) -> normalised tokens (B, N + 1, C), class token first (see the
         class).
         """
-        check_image(x, self.in_chans)
+        x = self._prepared(x)
+        for _, step in self._trunk((x.shape[2], x.shape[3])):
+            x = step(x)
+        return x
+
+    def _trunk(self, size: tuple[int, int]) -> list[Step]:
+        grid = self._token_grid(size)
+        steps: list[Step] = [("patch_embed", self._embed)]
+        for i, block in enumerate(self.blocks):
+            if i == self.local_up_to_layer:
+                steps.append(("cls_token", self._prepend_class_token))
+            steps.append((f"blocks.{i}", on_grid(block, grid)))
+        return [*steps, ("norm", self.norm)]
+
+    def _token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return patch_grid(size, self.patch_embed.patch_size)
+
+    def _final_norm(self, info: dict[str, Any]) -> nn.Module:
+        return self.norm
+
+    def _embed(self, x: Tensor) -> Tensor:
+        x = self._prepared(x)
         grid = self.patch_embed.grid_of(x)
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             x = x + resample_position_embedding(self.pos_embed, self.patch_embed.grid, grid)
-        x = self.pos_drop(x)
-        for i, block in enumerate(self.blocks):
-            if i == self.local_up_to_layer:
-                x = self._prepend_class_token(x)
-            x = block(x, grid)
-        return self.norm(x)
+        return self.pos_drop(x)
 
     def _prepend_class_token(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
@@ -196,10 +220,6 @@ class ConViT(ImageClassifier):
         classifier = super()._make_classifier()
         _init_linear(classifier)
         return classifier
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that the published recipe does not decay (besides one-dimensional ones)."""
-        return {"cls_token", "pos_embed"}
 
 
 def _init_linear(layer: nn.Module) -> None:

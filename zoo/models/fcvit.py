@@ -100,6 +100,8 @@ class FCViT(ImageClassifier):
     Raises: ValueError for lists of different lengths, even kernels, widths the heads do not divide.
     """
 
+    head_name = "head"
+
     def __init__(
         self,
         in_chans: int = 3,
@@ -137,10 +139,11 @@ class FCViT(ImageClassifier):
                 "layers, embed_dims, mlp_ratios and downsamples need one entry per stage; got "
                 f"{len(layers)}, {len(embed_dims)}, {len(mlp_ratios)}, {len(downsamples)}"
             )
-        self.num_classes = num_classes
+        self.num_classes = 0 if features_only else num_classes
         self.num_features = embed_dims[-1]
         self.in_chans = in_chans
         self.features_only = features_only
+        self.first_feature_norm = first_feature_norm
         mixing = {"mix_sizes": mix_sizes, "fc_factor": fc_factor, "fc_min_value": fc_min_value}
         context = {"gc_heads": gc_heads, "gc_reduction": gc_reduction, "weighted_gc": weighted_gc}
         gate = {"use_spatial_att": use_spatial_att, "spatial_att_size": spatial_att_size}
@@ -175,24 +178,43 @@ class FCViT(ImageClassifier):
             )
             self.network.append(nn.Sequential(*blocks))
         if features_only:
-            self._add_feature_norms(first_feature_norm)
+            self._add_feature_norms()
         else:
             self.norm = nn.GroupNorm(1, self.num_features)
             self.head = self._make_classifier()
         self.apply(_init_weights)
 
-    def _add_feature_norms(self, first: bool) -> None:
+    def _add_feature_norms(self) -> None:
         for i, info in enumerate(self.feature_info):
-            norm = nn.GroupNorm(1, info["num_chs"]) if i > 0 or first else nn.Identity()
-            self.add_module(_norm_of(info), norm)
+            normed = i > 0 or self.first_feature_norm
+            self.add_module(
+                _norm_of(info), nn.GroupNorm(1, info["num_chs"]) if normed else nn.Identity()
+            )
+
+    def make_features_only(self) -> None:
+        """Become what `features_only=True` builds: norm and head go, norms of the stages come."""
+        if self.features_only:
+            return
+        self.features_only, self.num_classes = True, 0
+        del self.norm, self.head
+        self._add_feature_norms()
+        reference = next(self.parameters())
+        self.to(device=reference.device, dtype=reference.dtype)
+
+    def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> list[int]:
+        everything = self.feature_info
+        wanted = super().prune_intermediate_layers(*args, **kwargs)
+        for i, info in enumerate(everything):
+            if self.features_only and i not in wanted:
+                delattr(self, _norm_of(info))
+        return wanted
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(B, in_chans, H, W) -> logits (B, num_classes); the stages' maps if `features_only`."""
         return self._stage_features(x) if self.features_only else super().forward(x)
 
     def _stage_features(self, x: Tensor) -> list[Tensor]:
-        check_image(x, self.in_chans)
-        x = self.patch_embed(x)
+        x = self.patch_embed(self._prepared(x))
         norms = {info["module"]: _norm_of(info) for info in self.feature_info}
         features = []
         for name, module in self.network.named_children():
@@ -201,6 +223,14 @@ class FCViT(ImageClassifier):
             if norm is not None:
                 features.append(getattr(self, norm)(x))  # the trunk goes on without the norm
         return features
+
+    def _parts(self) -> list[str]:
+        return ["patch_embed", "network"] + ([] if self.features_only else ["norm"])
+
+    def _final_norm(self, info: dict[str, Any]) -> nn.Module:
+        if self.features_only:
+            return getattr(self, _norm_of(info))
+        return self.norm if info["num_chs"] == self.num_features else nn.Identity()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> map (B, C, Gh, Gw), normalised unless `features_only`."""

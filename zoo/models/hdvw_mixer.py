@@ -12,7 +12,6 @@ from ..layers.drop_path import DropPath, drop_path_rates
 from ..layers.position import to_pair
 from ..layers.token_embed import PatchEmbedding
 from ..layers.transformer import FeedForward
-from ._base import check_image
 from ._sequential_head import SequentialHeadClassifier
 
 
@@ -100,19 +99,11 @@ class MLPMixer(SequentialHeadClassifier):
         patches = PatchEmbedding(patch_size, embed_dim, in_chans)
         self.grid = patches.grid_of(to_pair(img_size))
         self.embedding = nn.Sequential(patches)
-        self.mlps = nn.Sequential(
-            *(
-                MixerBlock(
-                    embed_dim,
-                    token_dim,
-                    channel_dim,
-                    self.grid[0] * self.grid[1],
-                    drop_rate,
-                    rate,
-                )
-                for rate in drop_path_rates(drop_path_rate, depth)
-            )
-        )
+        tokens = self.grid[0] * self.grid[1]
+        self.mlps = nn.Sequential()
+        for rate in drop_path_rates(drop_path_rate, depth):
+            block = MixerBlock(embed_dim, token_dim, channel_dim, tokens, drop_rate, rate)
+            self.mlps.append(block)
         self.classifier = nn.Sequential(
             nn.LayerNorm(embed_dim), TokenMean(), self._make_classifier()
         )
@@ -124,9 +115,15 @@ class MLPMixer(SequentialHeadClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> tokens (B, N, C)."""
-        check_image(x, self.in_chans)
+        return self.mlps(self.embedding(self._prepared(x)))
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        x = super()._prepared(x)
         self._check_grid(x.shape[2], x.shape[3])
-        return self.mlps(self.embedding(x))
+        return x
+
+    def _token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return self.grid
 
     def _check_grid(self, height: int, width: int) -> None:
         patches = self.embedding[0]

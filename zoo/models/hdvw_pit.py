@@ -7,7 +7,8 @@ purpose: images of any size and aspect ratio run, with the position embedding re
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -18,8 +19,8 @@ from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
 from ..layers.token_embed import ConvEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
-from ._base import check_image
 from ._sequential_head import SequentialHeadClassifier
+from ._steps import Step, on_grid
 
 
 class DepthwiseConv2d(nn.Module):
@@ -73,13 +74,18 @@ class PoolingStages(nn.Sequential):
     """
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        for step in self.steps(grid):
+            x = step(x)
+        return x
+
+    def steps(self, grid: tuple[int, int]) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The blocks and pools as functions of tokens that start on this grid."""
         for block in self:
             if isinstance(block, TokenPool):
-                x = block(x, grid)
+                yield on_grid(block, grid)
                 grid = (-(-grid[0] // 2), -(-grid[1] // 2))
             else:
-                x = block(x)
-        return x
+                yield block
 
 
 class PoolingVisionTransformer(SequentialHeadClassifier):
@@ -130,12 +136,11 @@ class PoolingVisionTransformer(SequentialHeadClassifier):
                 self.transformers.append(TokenPool(embed_dims[n - 1], dim))
             for _ in range(depth):
                 attention = Attention1d(dim, None, num_heads[n], head_dims[n], drop_rate)
-                block = TransformerBlock(
-                    dim, attention, mlp_dims[n], dropout=drop_rate, drop_path=rates.pop(0)
-                )
+                rate = rates.pop(0)
+                block = TransformerBlock(dim, attention, mlp_dims[n], None, drop_rate, rate)
                 name = f"transformers.{len(self.transformers)}"
                 info = {"module": name, "num_chs": dim, "reduction": patches.stride << n}
-                self.feature_info.append(info)
+                self.feature_info.append({**info, "num_prefix_tokens": 1})
                 self.transformers.append(block)
         self.classifier = nn.Sequential(
             TakeClassToken(), nn.LayerNorm(self.num_features), self._make_classifier()
@@ -143,13 +148,16 @@ class PoolingVisionTransformer(SequentialHeadClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> tokens (B, 1 + N, C) of the last stage, class token first."""
-        check_image(x, self.in_chans)
-        grid = self.embedding[0].grid_of((x.shape[2], x.shape[3]))
-        return self.transformers(self.embedding(x), grid)
+        x = self._prepared(x)
+        return self.transformers(self.embedding(x), self._token_grid((x.shape[2], x.shape[3])))
 
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
-        return {"embedding.1.cls_token", "embedding.2.pos_embedding"}
+    def _token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return self.embedding[0].grid_of(size)
+
+    def _trunk(self, size: tuple[int, int]) -> list[Step]:
+        steps = self.transformers.steps(self._token_grid(size))
+        named: list[Step] = [(f"transformers.{i}", step) for i, step in enumerate(steps)]
+        return [("embedding", partial(self._enter, self.embedding)), *named]
 
 
 def _check_stages(embed_dims: Sequence[int], *others: Sequence[int]) -> None:

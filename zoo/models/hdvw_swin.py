@@ -9,6 +9,7 @@ keys masked), and `exact_mask` offers the correct mask of shifted windows.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,7 +17,6 @@ from ..layers.drop_path import drop_path_rates
 from ..layers.position import pad_to_multiple
 from ..layers.transformer import TransformerBlock
 from ..layers.window_attention import WindowAttention
-from ._base import check_image
 from ._sequential_head import SequentialHeadClassifier
 
 
@@ -75,35 +75,25 @@ class SwinTransformer(SequentialHeadClassifier):
         rates = drop_path_rates(drop_path_rate, sum(depths))
         channels, reduction = in_chans, 1
         self.feature_info = []
-        for n, dim in enumerate(embed_dims):
-            stage = nn.Sequential(PatchMerging(channels, dim, pools[n]))
-            reduction *= pools[n]
-            for i in range(depths[n]):
-                attention = WindowAttention(
-                    dim,
-                    None,
-                    num_heads[n],
-                    head_dim,
-                    drop_rate,
-                    window_size,
-                    shifted=i % 2 == 1,
-                    exact_mask=exact_mask,
-                )
-                stage.append(
-                    TransformerBlock(
-                        dim,
-                        attention,
-                        mlp_dims[n],
-                        dropout=drop_rate,
-                        drop_path=rates.pop(0),
-                        layout="map",
-                    )
-                )
-                name = f"layer{n + 1}.{i + 1}"
-                info = {"module": name, "num_chs": dim, "reduction": reduction}
-                self.feature_info.append(info)
+        attention = {
+            "head_dim": head_dim,
+            "window_size": window_size,
+            "exact_mask": exact_mask,
+            "dropout": drop_rate,
+        }
+        for n, (dim, heads, mlp_dim) in enumerate(
+            zip(embed_dims, num_heads, mlp_dims, strict=True)
+        ):
+            drops = [rates.pop(0) for _ in range(depths[n])]
+            stage = _stage(
+                PatchMerging(channels, dim, pools[n]), dim, heads, mlp_dim, drops, attention
+            )
             self.add_module(f"layer{n + 1}", stage)
-            channels = dim
+            channels, reduction = dim, reduction * pools[n]
+            self.feature_info += [
+                {"module": f"layer{n + 1}.{i}", "num_chs": dim, "reduction": reduction}
+                for i in range(1, len(stage))
+            ]
         self.stages = len(embed_dims)
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -114,10 +104,27 @@ class SwinTransformer(SequentialHeadClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> map (B, C, h, w) of the last stage."""
-        check_image(x, self.in_chans)
+        x = self._prepared(x)
         for n in range(self.stages):
             x = getattr(self, f"layer{n + 1}")(x)
         return x
+
+
+def _stage(
+    merging: PatchMerging,
+    dim: int,
+    num_heads: int,
+    mlp_dim: int,
+    drop_path: Sequence[float],
+    attention: dict[str, Any],
+) -> nn.Sequential:
+    """Patch merging, then as many blocks as drop-path rates, every second one shifted."""
+    stage = nn.Sequential(merging)
+    for i, rate in enumerate(drop_path):
+        attn = WindowAttention(dim, num_heads=num_heads, shifted=i % 2 == 1, **attention)
+        dropout = attention["dropout"]
+        stage.append(TransformerBlock(dim, attn, mlp_dim, None, dropout, rate, layout="map"))
+    return stage
 
 
 def _check_stages(embed_dims: Sequence[int], depths: Sequence[int], *others: Sequence[int]) -> None:

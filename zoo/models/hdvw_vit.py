@@ -14,7 +14,6 @@ from ..layers.position import to_pair
 from ..layers.token_attention import Attention1d
 from ..layers.token_embed import PatchEmbedding, TakeClassToken, TokenEmbedding
 from ..layers.transformer import TransformerBlock
-from ._base import check_image
 from ._sequential_head import SequentialHeadClassifier
 
 
@@ -54,32 +53,28 @@ class VisionTransformer(SequentialHeadClassifier):
         self.in_chans = in_chans
         patches = PatchEmbedding(patch_size, embed_dim, in_chans)
         self.embedding = TokenEmbedding(patches, embed_dim, to_pair(img_size), pos_drop_rate)
-        self.transformers = nn.Sequential(
-            *(
-                TransformerBlock(
-                    embed_dim,
-                    Attention1d(embed_dim, None, num_heads, head_dim, drop_rate),
-                    mlp_dim,
-                    dropout=drop_rate,
-                    drop_path=rate,
-                )
-                for rate in drop_path_rates(drop_path_rate, depth)
-            )
-        )
+        self.transformers = nn.Sequential()
+        for rate in drop_path_rates(drop_path_rate, depth):
+            attention = Attention1d(embed_dim, None, num_heads, head_dim, drop_rate)
+            block = TransformerBlock(embed_dim, attention, mlp_dim, None, drop_rate, rate)
+            self.transformers.append(block)
         self.classifier = nn.Sequential(
             TakeClassToken(), nn.LayerNorm(embed_dim), self._make_classifier()
         )
         reduction = patches.patch_size[0]
         self.feature_info = [
-            {"module": f"transformers.{i}", "num_chs": embed_dim, "reduction": reduction}
+            {
+                "module": f"transformers.{i}",
+                "num_chs": embed_dim,
+                "reduction": reduction,
+                "num_prefix_tokens": 1,
+            }
             for i in range(depth)
         ]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> tokens (B, 1 + N, C), class token first."""
-        check_image(x, self.in_chans)
-        return self.transformers(self.embedding(x))
+        return self.transformers(self.embedding(self._prepared(x)))
 
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that recipes usually do not decay (besides one-dimensional ones)."""
-        return {"embedding.1.cls_token", "embedding.2.pos_embedding"}
+    def _token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return self.embedding[0].grid_of(size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..layers.classifier_blocks import ClassifierBlock
 from ..layers.residual import conv_nxn
-from ._base import ImageClassifier, check_image
+from ._base import ImageClassifier
 
 # (expansion, channels, blocks, stride) of the groups; stem=False sets the 24-channel group's to 1
 _GROUPS = (
@@ -136,8 +136,7 @@ class MobileNetV2(ImageClassifier):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> map (B, C, h, w)."""
-        check_image(x, self.in_chans)
-        return self.features(x)
+        return self.features(self._prepared(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map (B, C, h, w) -> logits (B, num_classes); the embedding if `pre_logits`."""

@@ -8,12 +8,13 @@ dropout is off in eval unless asked for (`zoo.layers.mc_dropout`).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from ..layers.drop_path import drop_path_rates
 from ..layers.gates import make_gate
-from ..layers.residual import EXPANSION, ResidualBlock, conv_nxn
+from ..layers.residual import ResidualBlock, conv_nxn
 from ._staged_cnn import StagedCNN, dropout_rate
 
 
@@ -77,21 +78,12 @@ class ResNet(StagedCNN):
             "shortcut_norm": block == "mcdo" and bottleneck,  # upstream's; preact only
         }
         rates = drop_path_rates(drop_path_rate, sum(num_blocks))
-        expansion = EXPANSION if bottleneck else 1
-        channels = [widths[0], *(width * expansion for width in widths)]
         layers = [make_stem(in_chans, widths[0], stem, norm=not preact)]
+        channels = [widths[0]]
         for n, (width, count) in enumerate(zip(widths, num_blocks, strict=True)):
-            blocks = [
-                ResidualBlock(
-                    channels[n + 1] if i else channels[n],
-                    width,
-                    stride=2 if n and not i else 1,
-                    drop_path=rates.pop(0),
-                    **keywords,
-                )
-                for i in range(count)
-            ]
-            layers.append(nn.Sequential(*blocks))
+            drops = [rates.pop(0) for _ in range(count)]
+            layers.append(_stage(channels[-1], width, 2 if n else 1, drops, **keywords))
+            channels.append(layers[-1][-1].out_channels)
         first = 4 if stem else 1
         self._add_stages(layers, channels, [first, *(first << n for n in range(4))])
         self._add_smoothing(
@@ -113,6 +105,17 @@ def _check_stages(num_blocks: Sequence[int], widths: Sequence[int]) -> None:
             "num_blocks and widths must be four positive numbers each, one per stage; "
             f"got num_blocks={tuple(num_blocks)}, widths={tuple(widths)}"
         )
+
+
+def _stage(
+    chans: int, width: int, stride: int, drop_path: Sequence[float], **keywords: Any
+) -> nn.Sequential:
+    """As many residual blocks as drop-path rates; the first one has the stride."""
+    stage = nn.Sequential()
+    for rate in drop_path:
+        stage.append(ResidualBlock(chans, width, stride, drop_path=rate, **keywords))
+        chans, stride = stage[-1].out_channels, 1
+    return stage
 
 
 def make_stem(in_chans: int, width: int, stem: bool, norm: bool) -> nn.Sequential:

@@ -1,0 +1,107 @@
+"""Features of many images in one file: batch after batch, never all of them in memory."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConfigError, ImageError, NotFoundError
+from .files import atomic_path, sha256_file
+from .preprocessing import IMAGE_SUFFIXES
+from .records import PretrainedCfg
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """A file that `write_embeddings` wrote.
+
+    Args:
+        path, size_bytes, sha256: of the file.
+        model: name of the model.
+        images, features: rows and columns of the array `features` in it.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    model: str
+    images: int
+    features: int
+
+
+def find_images(folder: str | os.PathLike[str]) -> list[str]:
+    """Images in a folder and the folders inside it, relative to it with "/" between, sorted.
+
+    Folders that are symbolic links are not entered.
+    Raises: NotFoundError if there is no such folder, ImageError if no image is in it.
+    """
+    if not os.path.isdir(folder):
+        raise NotFoundError(f"{os.fspath(folder)!r} is not a folder; check the path")
+    found = [
+        Path(place, name).relative_to(folder).as_posix()
+        for place, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+    if not found:
+        raise ImageError(f"no images in {os.fspath(folder)!r} or below it", code="no_images")
+    return sorted(found)
+
+
+def write_embeddings(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    names: Sequence[str],
+    out: str | os.PathLike[str],
+    batch_size: int = 32,
+    on_images: Callable[[int], None] = lambda count: None,
+) -> EmbeddingFile:
+    """Write the features of images to an .npz file: all of it, or nothing.
+
+    The file holds `features` (len(names), C) float32, `files` (the names) and `model`; the same
+    images and weights on the same machine give the same bytes.
+
+    Args:
+        model: made with ``num_classes=0``; it is put into eval mode.
+        folder, names: images, as `find_images` lists them.
+        on_images: called with the number of images done after every batch.
+    Raises: ConfigError for a model with a classifier, ImageError, NotFoundError, ResourceError.
+    """
+    from .prediction import Predictor
+
+    cfg = PretrainedCfg.of(model)
+    if cfg is not None and cfg.num_classes:
+        raise ConfigError(
+            f"{cfg.name} returns logits of {cfg.num_classes} classes; make it with num_classes=0"
+        )
+    predictor = Predictor.from_model(model)
+    with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        width = 0
+        with archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as member:
+            for start in range(0, len(names), batch_size):
+                batch = names[start : start + batch_size]
+                rows = predictor.logits([os.path.join(folder, name) for name in batch], batch_size)
+                if start == 0:
+                    width = rows.shape[1]
+                    _write_header(member, (len(names), width))
+                member.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+                on_images(len(batch))
+        for key, value in (("files", names), ("model", predictor.name)):
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
+                np.lib.format.write_array(member, np.array(value, dtype=np.str_))
+    size = os.path.getsize(out)
+    return EmbeddingFile(os.fspath(out), size, sha256_file(out), predictor.name, len(names), width)
+
+
+def _write_header(member: IO[bytes], shape: tuple[int, int]) -> None:
+    header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)

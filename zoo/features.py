@@ -1,0 +1,141 @@
+"""Maps from inside a model: what `zoo.create_model(..., features_only=True)` returns.
+
+The form is timm's: a module that returns a list of maps, with `feature_info.channels()` and
+`.reduction()` for what is built on top, e.g. torchvision's `FeaturePyramidNetwork`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from .errors import ConfigError
+
+
+class FeatureInfo(list[dict[str, Any]]):
+    """`feature_info` with timm's accessors; without `idx` they speak of the features returned.
+
+    Args:
+        info: one dict for each feature of the model: `module`, `num_chs`, `reduction`.
+        out_indices: numbers of the features returned, in this order.
+    """
+
+    def __init__(self, info: Sequence[Mapping[str, Any]], out_indices: Sequence[int]) -> None:
+        super().__init__({**entry, "index": i} for i, entry in enumerate(info))
+        self.out_indices = tuple(out_indices)
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One entry: of the features returned, or of those of `idx`."""
+        if isinstance(idx, int):
+            return self[idx][key]
+        return [self[i][key] for i in (self.out_indices if idx is None else idx)]
+
+    def get_dicts(
+        self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Several entries, or all."""
+        chosen = [self[i] for i in (self.out_indices if idx is None else idx)]
+        return [{k: entry[k] for k in (entry if keys is None else keys)} for entry in chosen]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels of the maps."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Pixels of the image for each pixel of the maps."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Modules that the maps come out of."""
+        return self.get("module", idx)
+
+
+class FeatureNet(nn.Module):
+    """A model that returns maps from inside, without what lies behind the last of them.
+
+    Args:
+        model: a classifier of the zoo; it is cut down in place.
+        out_indices: entries of `model.feature_info`, as in timm: the last n, or a list in the order
+            wanted. None means the last feature of every resolution.
+    Shape: (B, in_chans, H, W) -> list of (B, C, h, w), without class tokens and without norm.
+    Raises: ConfigError for an index that does not exist, or another kind of model.
+    """
+
+    def __init__(self, model: nn.Module, out_indices: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        if not hasattr(model, "forward_intermediates"):
+            raise ConfigError(
+                f"{type(model).__name__} has no forward_intermediates; expected a model of the zoo"
+            )
+        info = model.feature_info
+        wanted = last_of_each_resolution(info) if out_indices is None else out_indices
+        try:
+            taken = model.prune_intermediate_layers(wanted)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"out_indices={out_indices!r}: {error}") from None
+        if not isinstance(wanted, int):
+            taken = [len(info) + index if index < 0 else index for index in wanted]
+        self.out_indices = tuple(taken)
+        self.feature_info = FeatureInfo(info, taken)
+        self.in_chans = model.in_chans
+        self.pretrained_cfg = _of_features(model.pretrained_cfg)
+        self.norm = getattr(model, "features_only", False)  # dense prediction has its own norms
+        self.model = model
+
+    @property
+    def default_cfg(self) -> Any:
+        """timm's older name of `pretrained_cfg`."""
+        return self.pretrained_cfg
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = self.model.forward_intermediates(
+            x, self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
+        )
+        found = dict(zip(sorted(set(self.out_indices)), maps, strict=True))
+        return [found[index] for index in self.out_indices]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As on the model."""
+        self.model.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """As on the model."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+
+def last_of_each_resolution(info: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of the deepest feature of every `reduction`, e.g. one for each stage."""
+    return list({entry["reduction"]: i for i, entry in enumerate(info)}.values())
+
+
+def _of_features(cfg: Any) -> Any:
+    return cfg and replace(cfg, num_classes=0, labels=(), sha256="")
+
+
+def create_features(name: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
+    """`zoo.create_model` with `features_only`, `out_indices`.
+
+    A family with a form of its own for dense prediction (FCViT) takes that form.
+    """
+    from .factory import create_model
+
+    overrides = dict(overrides)
+    wanted = overrides.pop("out_indices", None)
+    if not overrides.pop("features_only", False):
+        if wanted is not None:
+            raise ConfigError("out_indices needs features_only=True")
+        return create_model(name, pretrained, **overrides)
+    model = create_model(name, pretrained, **overrides)
+    if not hasattr(model, "make_features_only"):
+        return FeatureNet(model, wanted)
+    model.make_features_only()
+    if wanted is not None:
+        return FeatureNet(model, wanted)
+    cfg = model.pretrained_cfg
+    args = {**cfg.model_args, "features_only": True}
+    model.pretrained_cfg = replace(_of_features(cfg), model_args=args)
+    model.feature_info = FeatureInfo(model.feature_info, range(len(model.feature_info)))
+    return model
