@@ -241,6 +241,24 @@ def test_another_image_size_resamples_positions(name: str) -> None:
     assert larger.pretrained_cfg.input.size == (48, 48)
 
 
+def test_image_scaling_refers_to_the_size_in_training() -> None:
+    larger = zoo.create_model(
+        "convit_nano", pretrained=True, img_size=64, position_scaling="image"
+    )
+    attn = larger.blocks[0].attn
+    assert attn.base_grid == (8, 8)
+    assert larger.patch_embed.grid == (16, 16)
+    usual = zoo.create_model("convit_nano", pretrained=True, position_scaling="image")
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(larger.eval()(x), usual.eval()(x), atol=1e-5, rtol=1e-5)
+
+
+def test_harmless_overrides_keep_the_digest() -> None:
+    record = zoo.get_record("convit_nano").selected
+    model = zoo.create_model("convit_nano", pretrained=True, drop_path_rate=0.1)
+    assert model.pretrained_cfg.sha256 == record.sha256
+
+
 def test_overrides_that_change_other_tensors_are_refused() -> None:
     with pytest.raises(WeightsMismatchError):
         zoo.create_model("convit_nano", pretrained=True, embed_dim=48)

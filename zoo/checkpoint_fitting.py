@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,7 @@ class Target:
     Args:
         name: ``ARCH`` or ``timm:ARCH``.
         tag: the one that was named, or empty.
+        family: of the zoo; empty for timm's models.
         fixed: keywords that the caller chose.
         guesses: the first one that fits is taken.
         build: overrides -> model.
@@ -55,6 +56,7 @@ class Target:
 
     name: str
     tag: str
+    family: str
     fixed: frozenset[str]
     guesses: tuple[Guess, ...]
     build: Callable[[Mapping[str, Any]], nn.Module]
@@ -90,6 +92,7 @@ def find_target(reference: str, overrides: Mapping[str, Any]) -> Target:
     return Target(
         name=record.alias or record.name,
         tag=named.tag if named else "",
+        family=record.family.name,
         fixed=frozenset(overrides),
         guesses=guesses,
         build=lambda keywords: factory.build(record, keywords),
@@ -112,6 +115,7 @@ def _timm_target(reference: str, overrides: Mapping[str, Any]) -> Target:
     return Target(
         name=name,
         tag=named.tag if named else "",
+        family="",
         fixed=frozenset(overrides),
         guesses=(*_of_records(known, overrides), *others),
         build=lambda keywords: references.create_from_reference(name, False, keywords),
@@ -176,17 +180,18 @@ def fit(target: Target, tensors: Mapping[str, Tensor], what: str) -> Fit:
 
 
 def _try(target: Target, guess: Guess, shapes: Shapes) -> tuple[Fit | None, Differences]:
-    """Whether a guess fits, with the classes that the file has unless a tag or keyword says."""
+    """Whether a guess fits; without a tag, with the classes and the image size of the file."""
     names = {key: LAYOUTS[guess.layout](key) for key in shapes}
     renamed = {new: shapes[old] for old, new in names.items() if new}
     overrides = dict(guess.overrides)
     with torch.device("meta"):
         model = target.build(overrides)
     differences = _differences(model, renamed)
-    if any(differences) and not target.tag and "num_classes" not in target.fixed:
-        classes = _classes(model, renamed)
-        if classes is not None:
-            overrides["num_classes"] = classes
+    if any(differences) and not target.tag:
+        inferred = _inferred(model, renamed, differences)
+        inferred = {key: value for key, value in inferred.items() if key not in target.fixed}
+        if inferred:
+            overrides |= inferred
             with torch.device("meta"):
                 differences = _differences(target.build(overrides), renamed)
             guess = replace(guess, checkpoint=None)
@@ -204,37 +209,53 @@ def _differences(model: nn.Module, shapes: Shapes) -> Differences:
     return sorted(missing), sorted(unexpected), sorted(wrong)
 
 
-def _classes(model: nn.Module, shapes: Shapes) -> int | None:
-    """The number of classes of a file that differs from the model in its classifier."""
+def _inferred(model: nn.Module, shapes: Shapes, differences: Differences) -> dict[str, int]:
+    """Keywords that explain all differences: another classifier, another image size."""
     names = {id(module): name for name, module in model.named_modules()}
     classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
     head = names.get(id(classifier), "")
-    weight = getattr(classifier, "weight", None)
-    if not head or weight is None:
+    keys = {text.partition(" ")[0] for part in differences for text in part}
+    in_head = {key for key in keys if head and key.startswith(f"{head}.")}
+    positions = {key for key in keys if key.rpartition(".")[2] in ("pos_embed", "pos_embedding")}
+    if keys - in_head - positions:
+        return {}
+    found = {}
+    if in_head:
+        found["num_classes"] = shapes.get(f"{head}.weight", (0,))[0]
+    for key in positions & shapes.keys():
+        size = model.pretrained_cfg.input.size[0]
+        found["img_size"] = _image_size(model.state_dict()[key].shape, shapes[key], size)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _image_size(expected: torch.Size, found: torch.Size, size: int) -> int | None:
+    """The side of the images of other position embeddings (1, N, C), with or without class token;
+    `size` is the side that goes with the `expected` ones.
+    """
+    if len(expected) != 3 or len(found) != 3:
         return None
-    found = shapes.get(f"{head}.weight")
-    if found is None:
-        return 0
-    return found[0] if len(found) == 2 and found[1:] == weight.shape[1:] else None
+    for extra in (0, 1):
+        old, new = math.isqrt(expected[1] - extra), math.isqrt(max(found[1] - extra, 0))
+        if (old**2, new**2) == (expected[1] - extra, found[1] - extra) and old * new > 0:
+            return size * new // old
+    return None
 
 
 def _other_fits(target: Target, shapes: Shapes) -> list[str]:
-    """Names of other models that the tensors fit; only those of about the same size are built."""
-    size = sum(math.prod(shape) for shape in shapes.values())
-    found = []
-    for name in _candidates(size):
-        if name == target.name:
-            continue
-        other = find_target(name, {})
-        if any(_try(other, guess, shapes)[0] for guess in other.guesses):
-            found.append(name)
-    return found
+    """Names of other models that the tensors fit: of the same family, else of any, else timm's.
 
-
-def _candidates(size: int) -> Iterator[str]:
+    Only models of about the same size are built.
+    """
+    size = max(sum(math.prod(shape) for shape in shapes.values()), 1)
     costs = read_costs()
-    for name in list_models():
-        params = costs.get(name, {}).get("params", size)
-        if 0.5 <= size / max(params, 1) <= 2:
-            yield name
-    yield from (checkpoint.model for checkpoint in timm_checkpoints())
+    similar = [
+        n for n in list_models() if 0.5 <= size / costs.get(n, {"params": size})["params"] <= 2
+    ]
+    relatives = [name for name in similar if name in list_models(family=target.family or None)]
+    published = [checkpoint.model for checkpoint in timm_checkpoints()]
+    for names in (relatives, [n for n in similar if n not in relatives], published):
+        others = [find_target(name, {}) for name in names if name != target.name]
+        found = [o.name for o in others if any(_try(o, g, shapes)[0] for g in o.guesses)]
+        if found:
+            return found
+    return []

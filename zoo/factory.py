@@ -4,7 +4,6 @@ mode.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .arguments import check_arguments
 from .errors import ConfigError, NoWeightsError
 from .labels import read_labels
 from .records import InputSpec, ModelRecord, PretrainedCfg, WeightsRecord
@@ -93,18 +93,19 @@ def build_with_weights(
 
     check_architecture(weights, record)
     trained = {**weights.overrides}
+    overrides = at_training_size(record, trained, overrides)
     config = {**record.config, **trained, **overrides}
     model = construct(record.family.builder, config)
     data = fetch(weights)
     tensors = read_tensors(data, weights.name)
-    load_state(model, tensors, weights.name, adapt=bool(overrides))
+    unchanged = load_state(model, tensors, weights.name, adapt=bool(overrides))
     same_classes = model.num_classes == {**record.config, **trained}.get("num_classes", 1000)
     model.pretrained_cfg = PretrainedCfg(
         architecture=record.name,
         architecture_version=record.family.version,
         tag=weights.tag,
         version=weights.version,
-        sha256=(weights.sha256 or sha256_bytes(data)) if not overrides else "",
+        sha256=(weights.sha256 or sha256_bytes(data)) if unchanged else "",
         num_classes=model.num_classes,
         input=_input_of(weights.input or record.input, config),
         labels=read_labels(weights.labels) if same_classes else (),
@@ -112,6 +113,20 @@ def build_with_weights(
         model_args={**record.alias_config, **trained, **overrides},
     )
     return model
+
+
+def at_training_size(
+    record: ModelRecord, trained: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """`overrides`; with another image size, also the one of the weights, for models that ask.
+
+    ConViT's reach refers to it under ``position_scaling="image"``.
+    """
+    asks = "base_img_size" in inspect.signature(find_class(record.family.builder)).parameters
+    if not asks or "img_size" not in overrides or "base_img_size" in trained:
+        return overrides
+    size = {**record.config, **trained}.get("img_size", record.input.size)
+    return {"base_img_size": size, **overrides}
 
 
 def create_random(name: str, seed: int, **overrides: Any) -> nn.Module:
@@ -176,20 +191,14 @@ def find_class(builder: str) -> type[nn.Module]:
 def construct(builder: str, config: Mapping[str, Any]) -> nn.Module:
     """Call a model's constructor with checked keywords.
 
-    Raises: ConfigError that names the nearest keyword, or repeats what the constructor objected to.
+    Raises: ConfigError that names the nearest keyword or what a keyword takes (`zoo.arguments`), or
+        repeats what the constructor objected to.
     """
     cls = find_class(builder)
-    accepted = list(inspect.signature(cls).parameters)
-    for keyword in config:
-        if keyword not in accepted:
-            near = difflib.get_close_matches(keyword, accepted, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(accepted)}"
-            raise ConfigError(
-                f"{cls.__name__} has no argument {keyword!r}{hint}", code="unknown_argument"
-            )
+    check_arguments(cls, config)
     try:
         return cls(**config)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise ConfigError(f"{cls.__name__} cannot be built: {error}") from error
 
 

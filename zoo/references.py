@@ -141,9 +141,12 @@ def _build_from_config(
     if classes is not None and classes != record.config.get("num_classes", 1000):
         trained["num_classes"] = classes
     trained = {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
-    model = factory.build(record, {**trained, **overrides})
     if weights is not None:
-        load_state(model, read_tensors(weights, what), what, adapt=bool(overrides))
+        overrides = factory.at_training_size(record, trained, overrides)
+    model = factory.build(record, {**trained, **overrides})
+    unchanged = weights is not None and load_state(
+        model, read_tensors(weights, what), what, adapt=bool(overrides)
+    )
     cfg: PretrainedCfg = model.pretrained_cfg
     same_classes = "num_classes" not in overrides
     spec = InputSpec.from_dict({**cfg.input.to_dict(), **config.get("pretrained_cfg", {})})
@@ -153,7 +156,7 @@ def _build_from_config(
         cfg,
         tag=own.get("tag", "") if weights is not None else "",
         version=own.get("version", "") if weights is not None else "",
-        sha256=sha256_bytes(weights) if weights is not None and not overrides else "",
+        sha256=sha256_bytes(weights) if weights is not None and unchanged else "",
         labels=tuple(config.get("label_names") or ()) if same_classes else (),
         licence=own.get("licence") or cfg.licence,
         input=spec if cfg.input.in_chans == spec.in_chans else cfg.input,

@@ -163,15 +163,17 @@ def read_tensors(data: bytes, what: str) -> dict[str, Tensor]:
 
 def load_state(
     model: nn.Module, tensors: Mapping[str, Tensor], what: str, *, adapt: bool = False
-) -> None:
+) -> bool:
     """Load a state dict strictly: same keys, shapes and floating-point-ness, or an error.
 
     Args:
         adapt: allow what `create_model` documents: a classifier of another width stays newly
             initialised, another number of input channels is summed or repeated, and position
             embeddings are resampled.
+    Returns: whether the tensors went in as they are, none adapted.
     Raises: WeightsMismatchError that lists what is missing, unexpected or of another shape.
     """
+    given = tensors
     expected = model.state_dict()
     tensors = dict(tensors)
     if adapt:
@@ -188,6 +190,7 @@ def load_state(
     if missing or unexpected or wrong:
         raise WeightsMismatchError.between(what, missing, unexpected, wrong)
     model.load_state_dict(tensors, strict=True)
+    return all(tensors[key] is given.get(key) for key in expected)
 
 
 def weights_bytes(model: nn.Module) -> bytes:

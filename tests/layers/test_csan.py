@@ -6,51 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.reference import naive_csan
-from tests.reference.naive import close, gradients, on_one_thread, state
+from tests.reference.naive import close, gradients, on_one_thread
 from zoo.layers import ConvolutionalSelfAttention, MultiHeadSelfAttention
+
+from .csan_layers import layer, lengths_mask, tokens, twin
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 FORMS = [(0,), (-1, 0, 1), (0, 1), (-2, -1, 0, 1, 2), (3,), (-5, 4)]
 NEIGHBOURS = ["wrap_keys", "wrap", "clamp"]
-
-
-def layer(
-    half_width: int | None = 2, head_offsets: tuple[int, ...] = (-1, 0, 1), **keywords: Any
-) -> ConvolutionalSelfAttention:
-    """A float64 layer of 3 heads whose logits are large enough to matter."""
-    sizes = {"dim": 6, "num_heads": 3, "half_width": half_width, "head_offsets": head_offsets}
-    module = ConvolutionalSelfAttention(**{**sizes, **keywords}).double()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(generator=generator)
-    return module
-
-
-def tokens(count: int, batch: int = 2, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, count, 6, dtype=torch.float64, generator=generator)
-
-
-def twin(
-    module: ConvolutionalSelfAttention, x: Tensor, bias: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    width = x.shape[1] if module.half_width is None else module.half_width
-    settings = (width, module.head_offsets, module.neighbours)
-    return naive_csan.csan(x, state(module), 3, *settings, bias)
-
-
-def lengths_mask(*lengths: int, tokens: int) -> Tensor:
-    return torch.arange(tokens)[None, :] < torch.tensor(lengths)[:, None]
-
-
-def excluding(mask: Tensor, tokens: int) -> Tensor:
-    """The mask of tokens (B, N) as the twin's bias (B, nh, N, N)."""
-    bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
-    return bias[:, None, None, :].expand(-1, 3, tokens, -1)
 
 
 # The twin
@@ -185,69 +150,6 @@ def test_borders_do_not_matter_to_a_head_with_all_its_neighbours() -> None:
     weights = [layer(neighbours=name).attention_weights(x)[:, 1] for name in NEIGHBOURS]
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2])
-
-
-# Masks
-
-
-def test_a_padding_mask_hides_tokens_and_equals_the_twin() -> None:
-    module, x, mask = layer(), tokens(6), lengths_mask(6, 4, tokens=6)
-    out, weights = twin(module, x, excluding(mask, 6))
-    close(module(x, mask), out, 1e-12)
-    close(module.attention_weights(x, mask), weights, 1e-12)
-    changed = x.clone()
-    changed[1, 4:] += 1
-    assert torch.equal(module(changed, mask)[1, :4], module(x, mask)[1, :4])
-
-
-@pytest.mark.parametrize("value", [-1e9, -torch.inf])
-def test_an_additive_mask_excludes_as_the_originals_padding_does(value: float) -> None:
-    module, x, mask = layer(), tokens(6), lengths_mask(6, 5, tokens=6)
-    bias = torch.zeros(2, 1, 1, 6, dtype=torch.float64)
-    bias.masked_fill_(~mask[:, None, None], value)
-    close(module(x, bias), module(x, mask), 1e-14)
-
-
-@pytest.mark.parametrize("shape", [(5, 5), (3, 1, 5), (2, 1, 5, 5), (2, 3, 5, 5)])
-def test_other_values_of_an_additive_mask_are_added_in_every_head(shape: Any) -> None:
-    module, x = layer(), tokens(5)
-    bias = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    out, weights = twin(module, x, bias.expand(2, 3, 5, 5))
-    close(module(x, bias), out, 1e-12)
-    close(module.attention_weights(x, bias), weights, 1e-12)
-
-
-def test_a_causal_mask_makes_the_future_invisible() -> None:
-    module, x = layer(), tokens(6)
-    causal = torch.full((6, 6), -1e9, dtype=torch.float64).triu(1)
-    changed = x.clone()
-    changed[:, 4:] += 1
-    assert torch.equal(module(changed, causal)[:, :4], module(x, causal)[:, :4])
-
-
-def test_a_query_without_any_key_returns_zeros() -> None:
-    module, x, mask = layer(1), tokens(6), lengths_mask(6, 2, tokens=6)
-    weights = module.attention_weights(x, mask)
-    q, k, v = module.project(x)
-    assert (weights[1, :, 3:] == 0).all()  # windows 2..4 and on hold padding only
-    assert (module.attend(q, k, v, mask)[1, :, 3:] == 0).all()
-    assert torch.equal(module(x, mask)[1, 3:], module.proj.bias.expand(3, -1))
-    close(module(x, mask), twin(module, x, excluding(mask, 6))[0], 1e-12)
-
-
-@pytest.mark.parametrize("additive", [False, True])
-def test_queries_without_any_key_have_finite_gradients(additive: bool) -> None:
-    module, x, mask = layer(1), tokens(6).requires_grad_(), lengths_mask(6, 0, tokens=6)
-    given = (~mask).double()[:, None, None] * -1e9 if additive else mask
-    inputs = [x, *module.parameters()]
-    expected = gradients(twin(module, x, excluding(mask, 6))[0], inputs)
-    for actual, wanted in zip(gradients(module(x, given), inputs), expected, strict=True):
-        close(actual, wanted, 1e-12)
-
-
-def test_a_bool_mask_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"marks tokens, \(2, 6\); got \(6, 6\)"):
-        layer()(tokens(6), torch.ones(6, 6, dtype=torch.bool))
 
 
 # Precision, dropout, export, errors

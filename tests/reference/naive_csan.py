@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -32,33 +33,26 @@ def core(
     `bias` (B, nh, N, N) is added to the logits of every neighbouring head; -inf excludes a key.
     A query without any key gives zeros.
     """
-    batch, heads, tokens, _ = q.shape
+    batch, heads, tokens, width = q.shape
     key_wraps, value_wraps = neighbours != "clamp", neighbours == "wrap"
+    if bias is None:
+        bias = q.new_zeros(batch, heads, tokens, tokens)
     outputs, weights = [], []
-    for b in range(batch):
-        for head in range(heads):
-            for t in range(tokens):
-                logits, values, places = [], [], []
-                for block, offset in enumerate(head_offsets):
-                    key_head = beyond(head + offset, heads, key_wraps)
-                    value_head = beyond(head + offset, heads, value_wraps)
-                    for s in range(tokens):
-                        extra = 0.0 if bias is None else bias[b, head, t, s]
-                        if abs(t - s) > half_width or float(extra) == -math.inf:
-                            continue
-                        logits.append((q[b, head, t] * k[b, key_head, s]).sum() + extra)
-                        values.append(v[b, value_head, s])
-                        places.append(block * tokens + s)
-                row = torch.zeros(len(head_offsets) * tokens, dtype=q.dtype)
-                out = torch.zeros_like(q[b, head, t])
-                if logits:
-                    shares = softmax(logits)
-                    row = row.index_put((torch.tensor(places),), torch.stack(shares))
-                    out = sum(
-                        (share * value for share, value in zip(shares, values, strict=True)), out
-                    )
-                weights.append(row)
-                outputs.append(out)
+    for b, head, t in itertools.product(range(batch), range(heads), range(tokens)):
+        logits, values, places = [], [], []
+        for place, (offset, s) in enumerate(itertools.product(head_offsets, range(tokens))):
+            if abs(t - s) <= half_width and float(bias[b, head, t, s]) > -math.inf:
+                key = k[b, beyond(head + offset, heads, key_wraps), s]
+                logits.append((q[b, head, t] * key).sum() + bias[b, head, t, s])
+                values.append(v[b, beyond(head + offset, heads, value_wraps), s])
+                places.append(place)
+        row, out = q.new_zeros(len(head_offsets) * tokens), q.new_zeros(width)
+        shares = softmax(logits) if logits else []
+        for share, value, place in zip(shares, values, places, strict=True):
+            row = row.index_put((torch.tensor(place),), share)
+            out = out + share * value
+        weights.append(row)
+        outputs.append(out)
     return torch.stack(outputs).reshape(q.shape), torch.stack(weights).reshape(*q.shape[:3], -1)
 
 

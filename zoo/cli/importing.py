@@ -95,8 +95,8 @@ def _report(result: Import) -> None:
             more = f" and {len(names) - 6} more" if len(names) > 6 else ""
             click.echo(f"{what.replace('_', ' ')}: {', '.join(names[:6])}{more}")
     if published is not None:
-        click.echo(f"taken for {published['name']} (named by {published['named_by']}); no digest")
-        click.echo("of that file was published, so it was compared with nothing")
+        click.echo(f"taken for {published['name']}, by {published['named_by']}; upstream states no")
+        click.echo("digest of that file, so it was compared with nothing")
     stated = licence["weights"] or "not stated"
     click.echo(
         f"licence of the weights, as upstream states it: {stated}. {licence['note']}".strip()

@@ -8,7 +8,7 @@ import click
 
 from ..costs import read_costs
 from ..errors import UnknownModelError
-from ..records import ModelRecord
+from ..records import CheckpointRecord, ModelRecord, WeightsRecord
 from ..registry import get_record, list_models
 from ._text import count, table
 
@@ -69,6 +69,49 @@ def _entry(record: ModelRecord, cost: dict[str, int]) -> dict[str, object]:
     }
 
 
+def _weights(record: ModelRecord) -> list[dict[str, object]]:
+    """Weights that load by name."""
+    return [
+        {
+            "name": w.name,
+            "dataset": w.dataset,
+            "size_bytes": w.size_bytes or None,
+            "sha256": w.sha256,
+            "where": _where(w),
+            "licence": w.licence or record.family.licence.weights,
+            "architecture_versions": list(w.architecture_versions),
+            "published": _published(w),
+        }
+        for w in record.weights
+    ]
+
+
+def _where(weights: WeightsRecord) -> str:
+    if weights.bundled:
+        return "in this package"
+    pin = "pinned on first use" if weights.pinned_on_first_use else f"at {weights.revision}"
+    return f"{weights.repo}, {weights.file}, {pin}"
+
+
+def _checkpoints(record: ModelRecord) -> list[dict[str, object]]:
+    """Files that must be imported, or can be."""
+    return [
+        {
+            "name": c.name,
+            "how": f"convattn import FILE --model {c.name} --out DIR",
+            "dataset": c.dataset,
+            "where": c.where,
+            "licence": c.licence or record.family.licence.weights,
+            "published": _published(c),
+        }
+        for c in record.checkpoints
+    ]
+
+
+def _published(record: WeightsRecord | CheckpointRecord) -> list[str]:
+    return [f"{m.name} {m.value} on {m.dataset} ({m.source})" for m in record.metrics]
+
+
 @click.command("info")
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -77,19 +120,7 @@ def info_command(model: str, as_json: bool) -> None:
     record = get_record(model)
     cost = _cost(record)
     family, chosen = record.family, record.selected
-    weights = [
-        {
-            "name": w.name,
-            "dataset": w.dataset,
-            "size_bytes": w.size_bytes,
-            "sha256": w.sha256,
-            "where": "in this package" if w.bundled else f"{w.repo} at {w.revision}: {w.file}",
-            "licence": w.licence or family.licence.weights,
-            "architecture_versions": list(w.architecture_versions),
-            "published": [f"{m.name} {m.value} on {m.dataset} ({m.source})" for m in w.metrics],
-        }
-        for w in record.weights
-    ]
+    weights, checkpoints = _weights(record), _checkpoints(record)
     facts = {
         **_entry(record, cost),
         "architecture_version": family.version,
@@ -101,19 +132,20 @@ def info_command(model: str, as_json: bool) -> None:
         "licence_note": family.licence.note,
         "selected_weights": chosen.name if chosen else None,
         "weights": weights,
+        "checkpoints": checkpoints,
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     for key, value in facts.items():
-        if key == "weights" or value in ("", None, {}, []):
+        if key in ("weights", "checkpoints") or value in ("", None, {}, []):
             continue
         text = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{key.replace('_', ' '):22}{text}")
-    for entry in weights:
+    for entry in (*weights, *checkpoints):
         click.echo(f"\n{entry.pop('name')}")
         for key, value in entry.items():
-            if value not in ("", []):
+            if value not in ("", [], None):
                 click.echo(f"  {key.replace('_', ' '):20}{value}")
 
 

@@ -4,9 +4,9 @@ Yang, Wang, Wong, Chao, Tu, *Convolutional Self-Attention Networks*, NAACL 2019,
 the numbers are those of the authors' `layers/attention_conv.py`
 (github.com/baosongyang/Context-Aware-SAN), which fixes a window of 11 tokens and 3 heads. Where we
 differ on purpose: window and heads are parameters; a query all of whose keys are masked returns
-zeros (upstream averages arbitrary entries); `neighbours` offers borders that agree. As upstream, all
-m * N * N logits are computed and those outside the window are masked. The image form, with a window
-in both directions of a map, is `ConvAttention2d`.
+zeros (upstream averages arbitrary entries); `neighbours` offers borders that agree. As upstream,
+all m * N * N logits are computed, and those outside the window are masked. The image form, with a
+window in both directions of a map, is `ConvAttention2d`.
 """
 
 from collections.abc import Sequence

@@ -125,18 +125,17 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         )
         _check_choice("gating", gating, GATINGS)
         _check_choice("freeze", freeze, FREEZES)
-        gates = (
-            None if gating == "none" else nn.Parameter(torch.full((num_heads,), float(gate_init)))
-        )
-        self.register_parameter("gating_param", gates)
-        if gates is not None and gating == "fixed":
-            gates.requires_grad_(False)
+        gates = torch.full((num_heads,), float(gate_init))
+        self.register_parameter("gating_param", None if gating == "none" else nn.Parameter(gates))
+        self._freeze(gating, freeze)
+
+    def _freeze(self, gating: str, freeze: str) -> None:
         if freeze == "layer":
             self.requires_grad_(False)
-        elif freeze == "position":
+        if freeze == "position":
             self.pos_proj.requires_grad_(False)
-            if gates is not None:
-                gates.requires_grad_(False)
+        if self.gating_param is not None and (gating == "fixed" or freeze == "position"):
+            self.gating_param.requires_grad_(False)
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         if self.gating_param is None:

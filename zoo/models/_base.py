@@ -70,8 +70,13 @@ class ImageClassifier(SteppedModel):
 
 
 def check_image(x: Tensor, in_chans: int) -> None:
-    """Raise ValueError unless `x` is a batch (B, in_chans, H, W)."""
+    """Raise ValueError unless `x` is a floating-point batch (B, in_chans, H, W)."""
     if x.ndim != 4 or x.shape[1] != in_chans:
         raise ValueError(
             f"expected a batch of images (B, {in_chans}, H, W); got shape {tuple(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise ValueError(
+            f"expected floating-point images; got {x.dtype}: model.pretrained_cfg.transform() "
+            "makes an input from an image"
         )

@@ -17,7 +17,7 @@ from ..layers.drop_path import DropPath, drop_path_rates, truncated_normal_
 from ..layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from ..layers.mlp import Mlp
 from ..layers.patch_embed import PatchEmbed
-from ..layers.position import patch_grid, resample_position_embedding
+from ..layers.position import patch_grid, resample_position_embedding, to_pair
 from ._base import ImageClassifier
 from ._steps import Step, on_grid
 
@@ -79,6 +79,7 @@ class ConViT(ImageClassifier):
         locality_strength, use_local_init: the convolutional initialisation (layers.gpsa).
         use_pos_embed: add a learned position embedding to the patches.
         position_scaling: "patch" or "image", what GPSA's reach keeps at another grid (layers.gpsa).
+        base_img_size: the size in training, that "image" scaling refers to; default `img_size`.
         norm_eps: eps of all LayerNorms.
         gating, gate_init, freeze_gpsa: "learned", "fixed" or "none"; the gates' initial value;
             "none", "position" or "layer" (layers.gpsa: `freeze`). With `local_up_to_layer`,
@@ -109,6 +110,7 @@ class ConViT(ImageClassifier):
         use_local_init: bool = True,
         use_pos_embed: bool = True,
         position_scaling: str = "patch",
+        base_img_size: int | tuple[int, int] | None = None,
         norm_eps: float = 1e-6,
         gating: str = "learned",
         gate_init: float = 1.0,
@@ -132,7 +134,7 @@ class ConViT(ImageClassifier):
         gpsa = {
             "locality_strength": locality_strength,
             "use_local_init": use_local_init,
-            "base_grid": patch_embed.grid,
+            "base_grid": patch_grid(to_pair(base_img_size or img_size), patch_embed.patch_size),
             "position_scaling": position_scaling,
             "gating": gating,
             "gate_init": gate_init,
