@@ -39,7 +39,8 @@ tables: .venv/.dev
 clean:
 	rm -rf .venv build dist *.egg-info demo-out
 
-docs: .venv/.dev
+docs: .venv/.dev tables
+	$(BIN)/python -m pytest -q tests/test_golden.py --golden-report model_cards/measured/goldens.json
 	$(BIN)/convattn demo --out demo-out > docs/demo.txt
 	mkdir -p docs/images && cp demo-out/predictions.png demo-out/gpsa.png docs/images/
 	for name in convit_nano conv_attention_vit_nano; do \

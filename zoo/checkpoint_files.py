@@ -127,6 +127,7 @@ def _check_zip(data: bytes, what: str, allowed: Collection[str]) -> Report:
 def _check_members(archive: zipfile.ZipFile, data: bytes, what: str) -> dict[str, int]:
     """Name -> size of the members, after checking that torch.save can have written them."""
     members = archive.infolist()
+    _check_layout({info.filename for info in members}, what)
     names = {info.filename.casefold() for info in members}
     problem = ""
     if len(members) > MAX_TENSORS:
@@ -143,7 +144,6 @@ def _check_members(archive: zipfile.ZipFile, data: bytes, what: str) -> dict[str
         problem = "has members that overlap"
     if problem:
         raise WeightsFileError(f"{what} {problem}; it was refused", code="archive")
-    _check_layout({info.filename for info in members}, what)
     sizes = {info.filename: info.file_size for info in members}
     largest = max(size for name, size in sizes.items() if name.endswith("/data.pkl"))
     if largest > MAX_PICKLE_BYTES:

@@ -73,7 +73,7 @@ class FeatureNet(nn.Module):
         info = model.feature_info
         wanted = last_of_each_resolution(info) if out_indices is None else out_indices
         try:
-            taken = model.prune_intermediate_layers(wanted)
+            taken = model.prune_intermediate_layers(wanted, prune_norm=True)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"out_indices={out_indices!r}: {error}") from None
         if not isinstance(wanted, int):

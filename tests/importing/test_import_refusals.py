@@ -378,9 +378,9 @@ def test_keys_that_are_slow_to_look_up_are_refused() -> None:
 
 
 def test_a_pickle_of_endless_steps_is_refused_in_seconds() -> None:
-    data = zip_with_pickle(b"\x80\x02" + b"N0" * 3_000_000 + b"}.")
     started = time.monotonic()
-    assert refused(data).code in ("malformed", "limit")
+    error = refused(zip_with_pickle(b"\x80\x02" + b"N" * 3_000_000 + b"."))
+    assert "more than 2000000 steps" in str(error)
     assert time.monotonic() - started < 10
 
 
