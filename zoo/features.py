@@ -105,6 +105,16 @@ class FeatureNet(nn.Module):
         """As on the model."""
         return {f"model.{name}" for name in self.model.no_weight_decay()}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """As on the model."""
+        groups = self.model.group_matcher(coarse)
+        blocks = [(_inside_model(pattern), order) for pattern, order in groups["blocks"]]
+        return {"stem": _inside_model(groups["stem"]), "blocks": blocks}
+
+
+def _inside_model(pattern: str) -> str:
+    return pattern.replace("^", r"^model\.", 1)
+
 
 def last_of_each_resolution(info: Sequence[Mapping[str, Any]]) -> list[int]:
     """Numbers of the deepest feature of every `reduction`, e.g. one for each stage."""

@@ -43,12 +43,14 @@ class Import:
     Args:
         directory: a model reference.
         name: ``model.tag``.
+        num_classes: 0 for embeddings and feature maps.
         provenance: the content of provenance.json.
         manifest: size and digest of config.json and model.safetensors.
     """
 
     directory: Path
     name: str
+    num_classes: int
     provenance: dict[str, Any]
     manifest: Manifest
 
@@ -73,8 +75,9 @@ def import_checkpoint(
             is (`zoo.registry.list_checkpoints`); without one they are called "imported".
         out: a directory that does not exist yet or is empty.
         ema: take the averaged weights of a training checkpoint.
-        overrides: constructor keywords that the file was made with. The number of classes and, for
-            backbones, `features_only` are found in the file.
+        overrides: constructor keywords that the file was made with. The number of classes, the
+            image size and, for FCViT backbones, `features_only` are found in the file; what leaves
+            no trace in names and shapes (heads of plain attention, kernel size, dilation) is not.
     Raises:
         UnknownModelError, ConfigError: `model`, `overrides` or `out` are impossible.
         NotFoundError, ResourceError: a file or directory cannot be read or written.
@@ -86,33 +89,42 @@ def import_checkpoint(
         >>> model = zoo.create_model("convit_tiny/", pretrained=True)
     """
     from .checkpoint_fitting import find_target, fit, strip_prefix
-    from .checkpoint_reader import read_checkpoint
 
     target = find_target(model, overrides)
-    directory = _check_out(Path(out))
-    what = os.fspath(file)
-    data = read_regular_file(file, "checkpoint")
-    found = read_checkpoint(data, what, target.allowed_globals, ema=ema)
+    directory = _check_out(Path(out).absolute())
+    found, source = _read(file, target, ema)
     tensors, prefix, outside = strip_prefix(found.tensors)
-    fitted = fit(target, tensors, what)
+    fitted = fit(target, tensors, os.fspath(file))
     computed = [prefix + key for key, name in fitted.names.items() if not name]
     renamed = {name: tensors[key] for key, name in fitted.names.items() if name}
-    built, weights = _build(target, fitted, renamed, what)
+    built, weights = _build(target, fitted, renamed, os.fspath(file))
     provenance = {
         "format_version": 1,
-        "source": {
-            "file": Path(what).name,
-            "size_bytes": len(data),
-            "sha256": sha256_bytes(data),
-            "format": found.kind,
-        },
+        "source": source,
         **_origin(target, fitted),
         **_reading(found, fitted, prefix, [*outside, *computed]),
         "made_with": {"versions": versions(), "machine": machine(), "commit": parent_commit()},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     manifest = _write(directory, built, weights, provenance)
-    return Import(directory, manifest.name, provenance, manifest)
+    classes = built.pretrained_cfg.num_classes
+    return Import(Path(out), manifest.name, classes, provenance, manifest)
+
+
+def _read(
+    file: str | os.PathLike[str], target: Target, ema: bool
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """The tensors of a file, and what identifies it."""
+    from .checkpoint_reader import read_checkpoint
+
+    data = read_regular_file(file, "checkpoint")
+    found = read_checkpoint(data, os.fspath(file), target.allowed_globals, ema=ema)
+    return found, {
+        "file": Path(file).name,
+        "size_bytes": len(data),
+        "sha256": sha256_bytes(data),
+        "format": found.kind,
+    }
 
 
 def _build(
@@ -164,7 +176,7 @@ def _origin(target: Target, fitted: Fit) -> dict[str, Any]:
             "weights": _licence(target, record),
             "code": target.licence.code,
             "note": target.licence.note,
-            "upstream": target.upstream,
+            "upstream": (record.upstream if record is not None else "") or target.upstream,
         },
     }
 

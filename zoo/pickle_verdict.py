@@ -12,9 +12,11 @@ _CODE_MODULES = frozenset(
     "_io webbrowser code codeop pickle _pickle marshal ctypes operator _operator functools types "
     "asyncio multiprocessing threading tempfile ssl pdb pip timeit cProfile profile bdb".split()
 )
-_CODE_NAMES = ("torch.hub.", "torch.jit.", "torch.load", "torch.serialization.load", "torch.ops.")
-_CODE_NAMES += ("torch.storage._load_from_bytes", "torch.utils.", "torch.package.", "torch._C.")
-_CODE_NAMES += ("torch.from_file", "torch.classes.", "torch.distributed.", "numpy.testing.")
+_CODE_NAMES = (
+    *("torch.hub.", "torch.jit.", "torch.load", "torch.serialization.load", "torch.ops."),
+    *("torch.storage._load_from_bytes", "torch.utils.", "torch.package.", "torch._C."),
+    *("torch.from_file", "torch.classes.", "torch.distributed.", "numpy.testing."),
+)
 _DATA_BUILTINS = {"set", "frozenset", "complex", "bytearray", "object", "slice", "range"}
 _TENSOR_KINDS = {
     "qtensor": "quantised tensors; call .dequantize() on them",

@@ -67,7 +67,8 @@ class Predictor:
     def from_model(cls, model: nn.Module) -> Predictor:
         """Wrap a model made by `zoo.create_model`; it is put into eval mode.
 
-        Raises: ConfigError if the model does not say what its input is.
+        Raises: ConfigError if the model does not say what its input is; when it is used, if the
+            model returns feature maps.
         """
         import torch
 
@@ -83,8 +84,13 @@ class Predictor:
         def forward(batch: Array) -> Array:
             with torch.inference_mode():
                 x = torch.from_numpy(batch).to(reference.device, reference.dtype)
-                logits: Array = model(x).float().cpu().numpy()
-            return logits
+                logits = model(x)
+            if not isinstance(logits, torch.Tensor):
+                raise ConfigError(
+                    f"{cfg.name} returns feature maps, not logits: nothing to predict"
+                )
+            values: Array = logits.float().cpu().numpy()
+            return values
 
         return cls(forward, cfg.input, cfg.labels, cfg.name)
 

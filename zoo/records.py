@@ -206,6 +206,7 @@ class CheckpointRecord:
         model, tag: ``model.tag``; a model of timm is called ``timm:NAME``.
         address: where upstream keeps the file, or the page that links to it.
         about_address: what the reader finds there, if it is not the file itself.
+        upstream: repository that the weights belong to; empty means the family's.
         layout: name of a renaming in `zoo.layouts`; empty: the keys are ours.
         allowed_globals: names in the file's pickle that stand for harmless metadata. They are read
             as empty objects and dropped; any other name is refused.
@@ -220,6 +221,7 @@ class CheckpointRecord:
     tag: str
     address: str
     about_address: str = ""
+    upstream: str = ""
     layout: str = ""
     allowed_globals: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -80,7 +80,7 @@ LAYOUTS: dict[str, tuple[str, str, Callable[[State], Any], Callable[[Any, Path],
     ),
     "how-do-vits-work .pth.tar": ("hdvw.resnet_50", "resnet_50", _hdvw, torch.save, {}),
     "how-do-vits-work by its own name": (
-        "hdvw.resnet_50", "hdvw:resnet_50", _hdvw, save_legacy, {}
+        "hdvw.resnet_18", "hdvw:resnet_18", _hdvw, save_legacy, {}
     ),
     "several GPUs": ("hdvw.alternet_18_224", "alternet_18", _parallel, torch.save, {}),
     "settings of its own": (
@@ -136,9 +136,9 @@ def test_what_was_left_behind_is_written_down(training_file: Path, tmp_path: Pat
 
 
 def test_a_detectors_other_tensors_are_listed(tmp_path: Path) -> None:
-    state = golden_state("fcvit.b12_feat")
+    state = zoo.create_model("fcvit_nano", features_only=True).state_dict()
     torch.save(_detector(state), tmp_path / "file")
-    facts = zoo.import_checkpoint(tmp_path / "file", "fcvit_b12", tmp_path / "out").provenance
+    facts = zoo.import_checkpoint(tmp_path / "file", "fcvit_nano", tmp_path / "out").provenance
     assert facts["model_args"] == {"features_only": True}
     assert facts["remap"]["prefix_removed"] == "backbone."
     assert facts["dropped_keys"] == [
@@ -147,9 +147,9 @@ def test_a_detectors_other_tensors_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_backbone_without_its_first_norm_is_found(tmp_path: Path) -> None:
-    state = golden_state("fcvit.b12_feat")
+    state = zoo.create_model("fcvit_nano", features_only=True).state_dict()
     torch.save(_detector({k: v for k, v in state.items() if "norm0." not in k}), tmp_path / "file")
-    facts = zoo.import_checkpoint(tmp_path / "file", "fcvit_b12", tmp_path / "out").provenance
+    facts = zoo.import_checkpoint(tmp_path / "file", "fcvit_nano", tmp_path / "out").provenance
     assert facts["model_args"] == {"features_only": True, "first_feature_norm": False}
 
 

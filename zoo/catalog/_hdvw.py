@@ -33,7 +33,7 @@ def hdvw_family(*, bibtex: str, smoothing: bool = False, **facts: Any) -> Family
     """A family with what all of them have in common; `smoothing` adds a citation."""
     return Family(
         bibtex=bibtex + _PARK_KIM + (_BLURS if smoothing else ""),
-        upstream="github.com/xxxnell/how-do-vits-work",
+        upstream=_UPSTREAM,
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         input=InputSpec(interpolation="bilinear"),
         cite_note=_CITE_NOTE,
@@ -41,6 +41,7 @@ def hdvw_family(*, bibtex: str, smoothing: bool = False, **facts: Any) -> Family
     )
 
 
+_UPSTREAM = "github.com/xxxnell/how-do-vits-work"
 _RELEASE = "https://github.com/xxxnell/how-do-vits-work-storage/releases/download/v0.1/"
 
 
@@ -51,6 +52,7 @@ def cifar100_checkpoint(model: str, file: str, **facts: Any) -> CheckpointRecord
         model=model,
         tag="hdvw_cifar100",
         address=_RELEASE + file,
+        upstream=_UPSTREAM,
         overrides={"num_classes": 100, **overrides},
         input=InputSpec(
             size=(32, 32),

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ..importing import Import
 
 
+_TAKEN = ("file", "model", "out", "ema")  # arguments that are no constructor keywords
+
+
 def _show_known(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """--list: published checkpoints that only this verb reads, and where they are."""
     if not wanted or context.resilient_parsing:
@@ -75,7 +78,7 @@ def _keywords(settings: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or not key.isidentifier() or key in found or key in ("file", "out", "ema"):
+        if not equals or not key.isidentifier() or key in {*found, *_TAKEN}:
             raise click.UsageError(f"--set {setting!r} must be KEY=VALUE, each key once")
         try:
             value = json.loads(text)
@@ -103,4 +106,7 @@ def _report(result: Import) -> None:
     )
     total = sum(size for _, size, _ in result.manifest.files)
     click.echo(f"wrote {result.name} ({total / 1e6:.1f} MB) to {result.directory}")
-    click.echo(f"next: convattn predict {result.directory} IMAGE")
+    if result.num_classes:
+        click.echo(f"next: convattn predict {result.directory} IMAGE")
+    else:
+        click.echo(f'next: zoo.create_model("{result.directory}", pretrained=True); no classifier')

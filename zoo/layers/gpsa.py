@@ -148,8 +148,8 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         else:
             q, k = self._qk(x)
             content = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-            gate = self._gate(v.dtype)
-            out = (1 - gate) * content + gate * self._attend_by_position(v, grid)
+            position = self._attend_by_position(v, grid)
+            out = torch.lerp(content, position, self._gate(v.dtype))
         return self._project(out)
 
     def attention_weights(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:

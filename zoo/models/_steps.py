@@ -189,8 +189,7 @@ class SteppedModel(nn.Module):
             group = sum(end < place for end in ends) if coarse else place
             group = group if place <= ends[-1] else _JOINS_PREVIOUS
             layers.append((_prefix([name]), (group,)))
-        inner = (stem, *names, self.head_name)
-        loose = [n for n, _ in self.named_parameters() if not any(_inside(n, i) for i in inner)]
+        loose = [name for name, _ in self.named_parameters(recurse=False)]  # tokens, positions
         return {"stem": _prefix([stem, *loose]), "blocks": layers}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -275,11 +274,13 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContext
 
 @contextmanager
 def _without_statistics(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Running statistics are written into copies; what backward reads has the same form."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        norm._buffers.update({k: None if v is None else v.clone() for k, v in buffers.items()})
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)
