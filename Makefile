@@ -11,7 +11,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

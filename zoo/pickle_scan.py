@@ -20,20 +20,11 @@ MAX_TUPLE_DEPTH = 32
 MAX_RANK = 16
 _MAX_KEY = 2**61 - 1  # integers from here on share their hash with smaller ones
 
-STORAGES = {  # name in torch -> bytes per item
-    "DoubleStorage": 8,
-    "FloatStorage": 4,
-    "HalfStorage": 2,
-    "BFloat16Storage": 2,
-    "LongStorage": 8,
-    "IntStorage": 4,
-    "ShortStorage": 2,
-    "CharStorage": 1,
-    "ByteStorage": 1,
-    "BoolStorage": 1,
-    "ComplexFloatStorage": 8,
-    "ComplexDoubleStorage": 16,
-}
+_KINDS = (
+    *((1, "Char Byte Bool"), (2, "Half BFloat16 Short"), (4, "Float Int")),
+    *((8, "Double Long ComplexFloat"), (16, "ComplexDouble")),
+)
+STORAGES = {f"{kind}Storage": size for size, kinds in _KINDS for kind in kinds.split()}  # bytes
 _DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
 _TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETER = "torch._utils._rebuild_parameter"
@@ -52,7 +43,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers that a pickle declares, or a part of one."""
+    """A block of numbers that a pickle declares."""
 
     key: str
     kind: str
@@ -107,6 +98,7 @@ def scan(stream: io.BytesIO, report: Report) -> Report:
 
 
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
+_LITERALS |= {"SHORT_BINUNICODE", "BINUNICODE8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_TUPLE": "tuple", "EMPTY_LIST": "list", "EMPTY_DICT": "dict", "EMPTY_SET": "set"}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -129,7 +121,7 @@ class _Machine:
         """Follow one opcode; False if it is unknown here."""
         if opcode in _NEWER:
             self.newer = self.newer or opcode
-        if opcode in _LITERALS or opcode in ("SHORT_BINUNICODE", "BINUNICODE8"):
+        if opcode in _LITERALS:
             self.stack.append(argument)
         elif opcode in _CONSTANTS:
             self.stack.append(_CONSTANTS[opcode])
@@ -167,8 +159,8 @@ class _Machine:
         self.stack = []
 
     def on_tuple(self, _: Any) -> None:
-        items = self._pop_mark()
-        self.stack.append(self._tuple(items))
+        made = self._tuple(self._pop_mark())
+        self.stack.append(made)  # only now: taking the items replaced the stack
 
     def on_memoize(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -196,9 +188,8 @@ class _Machine:
         if not isinstance(self.stack[-1], Made) or len(items) % 2:
             raise ValueError("it sets items of something that is not a dictionary")
         for key in items[::2]:
-            if not isinstance(key, (str, int, float)) or (
-                isinstance(key, int) and abs(key) >= _MAX_KEY
-            ):
+            huge = isinstance(key, int) and abs(key) >= _MAX_KEY
+            if huge or not isinstance(key, (str, int, float)):
                 self.report.note("has dictionary keys other than text and ordinary numbers")
 
     def on_global(self, argument: str) -> None:
@@ -254,11 +245,9 @@ class _Machine:
         sizes = size.items if _is(size, "tuple") else [-1]
         strides = stride.items if _is(stride, "tuple") else []
         numbers = [offset, *sizes, *strides]
-        if (
-            not isinstance(storage, Storage)
-            or any(type(n) is not int or n < 0 for n in numbers)
-            or not len(sizes) == len(strides) <= MAX_RANK
-        ):
+        possible = all(type(n) is int and n >= 0 for n in numbers)
+        possible = possible and len(sizes) == len(strides) <= MAX_RANK
+        if not possible or not isinstance(storage, Storage):
             self.report.note("describes a tensor with an impossible shape")
             return Made("tensor")
         count = math.prod(sizes)
@@ -278,10 +267,10 @@ class _Machine:
         self.stack.append(self._storage(items))
 
     def _storage(self, items: list[Any]) -> Storage:
-        kind, key, count = (items[1:3] + items[4:5]) if len(items) in (5, 6) else (None, None, None)
-        if items[:1] != ["storage"] or not isinstance(kind, Name) or type(count) is not int:
+        what, kind, key, _, count, *part = items
+        if what != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
             raise ValueError("it declares a storage in an unknown way")
-        if not isinstance(key, str) or (len(items) == 6 and items[5] is not None):
+        if type(count) is not int or part not in ([], [None]):
             raise ValueError("it declares a part of a storage")
         storage = Storage(key, kind.text.removeprefix("torch."), count)
         if self.report.storages.setdefault(key, storage) != storage:

@@ -73,6 +73,24 @@ def test_the_summary_is_json_on_request(
     assert summary["model"] == "convit_nano.digits"
 
 
+def test_a_terminal_shows_a_bar_on_standard_error(
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal then
+    monkeypatch.setenv("TERM", "xterm")
+    command = ("embed", "convit_nano", "--data", str(pictures), "--out", str(tmp_path / "f.npz"))
+    assert run(*command) == 0
+    printed = capsys.readouterr()
+    assert "embedding" in printed.err
+    assert "3/3" in printed.err
+    assert "embedding" not in printed.out
+    assert run(*command, "--json") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_images_are_read_batch_after_batch(pictures: Path, tmp_path: Path) -> None:
     model = zoo.create_model("convit_nano", pretrained=True, num_classes=0)
     sizes: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pickle
@@ -20,6 +21,7 @@ GOLDENS = Path(fill.__file__).parent
 CASES = {c["id"]: c for c in json.loads((GOLDENS / "manifest.json").read_text("utf-8"))["cases"]}
 
 
+@functools.lru_cache(maxsize=2)
 def golden_state(case: str) -> dict[str, torch.Tensor]:
     """The weights of a golden case under the original's names."""
     entry = CASES[case]

@@ -69,15 +69,15 @@ LAYOUTS: dict[str, tuple[str, str, Callable[[State], Any], Callable[[Any, Path],
     "facebookresearch .pth": (
         "convit.tiny_224", "convit_tiny.fb_in1k", _facebook, torch.save, {}
     ),
+    "timm .safetensors": (
+        "convit.tiny_224", "convit_tiny.fb_in1k", _plain, safetensors.torch.save_file, {}
+    ),
     "facebookresearch, before PyTorch 1.6": (
         "convit.tiny_patch8_64", "convit_tiny", _plain, save_legacy,
         {"patch_size": 8, "depth": 6, "local_up_to_layer": 4, "img_size": 64},
     ),
     "another image size": ("convit.tiny_160", "convit_tiny", _facebook, torch.save, {}),
     "without classifier": ("convit.tiny_headless_112", "convit_tiny", _plain, torch.save, {}),
-    "timm .safetensors": (
-        "convit.tiny_224", "convit_tiny.fb_in1k", _plain, safetensors.torch.save_file, {}
-    ),
     "how-do-vits-work .pth.tar": ("hdvw.resnet_50", "resnet_50", _hdvw, torch.save, {}),
     "how-do-vits-work by its own name": (
         "hdvw.resnet_18", "hdvw:resnet_18", _hdvw, save_legacy, {}
