@@ -37,8 +37,10 @@ class Reference:
 
 
 def eval_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model in eval mode on the CPU; the model itself is not touched."""
-    return copy.deepcopy(model).cpu().eval()
+    """A copy of a model in eval mode on the CPU, without gradients: attention with a learned bias
+    has another memory layout with them, which the exporters get wrong. The model is not touched.
+    """
+    return copy.deepcopy(model).cpu().eval().requires_grad_(False)
 
 
 def float64_logits(model: nn.Module, batch: Array) -> Array:

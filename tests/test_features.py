@@ -20,6 +20,9 @@ from zoo.models._steps import take_indices
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 each_family = pytest.mark.parametrize("family", FAMILIES)
+# tokens on a grid, with pools between, a CNN; the others compile in the slow suite
+_QUICK = ("convit", "hdvw_pit", "resnet")
+COMPILED = [f if f in _QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES]
 
 
 def hooked(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -251,7 +254,7 @@ def hooked_map(model: nn.Module, x: Tensor) -> Tensor:
     return model.forward_intermediates(x, [0], intermediates_only=True)[0]
 
 
-@each_family
+@pytest.mark.parametrize("family", COMPILED)
 def test_a_feature_net_compiles_whole(family: str) -> None:
     torch._dynamo.reset()
     net, x = FeatureNet(tiny(family)), images(family)

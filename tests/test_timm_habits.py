@@ -247,12 +247,22 @@ def test_a_checkpoint_path_is_loaded_by_timm(tmp_path: Path) -> None:
     assert loaded.pretrained_cfg.tag == "custom"
 
 
-@pytest.mark.parametrize("overlay", [{"url": "https://x/y.pth"}, {"state_dict": {}, "url": "u"}])
-def test_weights_from_other_sources_are_refused(overlay: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="run `convattn import` on other checkpoints"):
-        timm.create_model("zoo_convit_nano", pretrained=True, pretrained_cfg_overlay=overlay)
-    with pytest.raises(ConfigError, match="set HF_HUB_CACHE"):
+@pytest.mark.parametrize("overlay", [{"url": "https://x/y.pth"}, {"num_classes": 3}], ids=str)
+def test_an_overlay_that_would_be_ignored_is_refused(overlay: dict[str, Any]) -> None:
+    for pretrained in (False, True):
+        with pytest.raises(ConfigError, match="pretrained_cfg_overlay takes file or hf_hub_id"):
+            timm.create_model(
+                "zoo_convit_nano", pretrained=pretrained, pretrained_cfg_overlay=overlay
+            )
+    with pytest.raises(ConfigError, match="HF_HUB_CACHE says where the cache is"):
         timm.create_model("zoo_convit_nano", pretrained=True, cache_dir="/x")
+
+
+@pytest.mark.parametrize("source", [{"url": "https://x/y.pth"}, {"custom_load": True}], ids=str)
+def test_weights_from_other_sources_are_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="run `convattn import` on other checkpoints"):
+        timm.create_model("zoo_convit_nano", pretrained=True, pretrained_cfg=source)
+    assert timm.create_model("zoo_convit_nano", pretrained_cfg=source).num_classes == 10
 
 
 def test_a_model_that_timm_saved_comes_back_through_timm(tmp_path: Path) -> None:

@@ -242,9 +242,7 @@ def test_another_image_size_resamples_positions(name: str) -> None:
 
 
 def test_image_scaling_refers_to_the_size_in_training() -> None:
-    larger = zoo.create_model(
-        "convit_nano", pretrained=True, img_size=64, position_scaling="image"
-    )
+    larger = zoo.create_model("convit_nano", pretrained=True, img_size=64, position_scaling="image")
     attn = larger.blocks[0].attn
     assert attn.base_grid == (8, 8)
     assert larger.patch_embed.grid == (16, 16)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
     from .preprocessing import build_transform as build_transform
+    from .pretrained import PretrainedCfg as PretrainedCfg
     from .records import InputSpec as InputSpec
     from .records import ModelRecord as ModelRecord
-    from .records import PretrainedCfg as PretrainedCfg
     from .records import WeightsRecord as WeightsRecord
     from .registry import get_record as get_record
     from .registry import list_families as list_families
@@ -37,7 +37,7 @@ _HOME = {
     "build_transform": "preprocessing",
     "InputSpec": "records",
     "ModelRecord": "records",
-    "PretrainedCfg": "records",
+    "PretrainedCfg": "pretrained",
     "WeightsRecord": "records",
     "get_record": "registry",
     "list_families": "registry",

@@ -7,17 +7,19 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ConfigError, ImageError, NotFoundError
 from .files import atomic_path, sha256_file
 from .preprocessing import IMAGE_SUFFIXES
-from .records import PretrainedCfg
+from .pretrained import PretrainedCfg
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .prediction import Predictor
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ def write_embeddings(
 ) -> EmbeddingFile:
     """Write the features of images to an .npz file: all of it, or nothing.
 
-    The file holds `features` (len(names), C) float32, `files` (the names) and `model`; the same
-    images and weights on the same machine give the same bytes.
+    The file holds `features` (len(names), C) float32, `files` (the names) and `model`.
 
     Args:
         model: made with ``num_classes=0``; it is put into eval mode.
@@ -84,24 +85,41 @@ def write_embeddings(
             f"{cfg.name} returns logits of {cfg.num_classes} classes; make it with num_classes=0"
         )
     predictor = Predictor.from_model(model)
+    paths = [os.path.join(folder, name) for name in names]
     with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        width = 0
         with archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as member:
-            for start in range(0, len(names), batch_size):
-                batch = names[start : start + batch_size]
-                rows = predictor.logits([os.path.join(folder, name) for name in batch], batch_size)
-                if start == 0:
-                    width = rows.shape[1]
-                    _write_header(member, (len(names), width))
-                member.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
-                on_images(len(batch))
+            width = _write_rows(member, predictor, paths, batch_size, on_images)
         for key, value in (("files", names), ("model", predictor.name)):
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
                 np.lib.format.write_array(member, np.array(value, dtype=np.str_))
-    size = os.path.getsize(out)
-    return EmbeddingFile(os.fspath(out), size, sha256_file(out), predictor.name, len(names), width)
+    return EmbeddingFile(
+        path=os.fspath(out),
+        size_bytes=os.path.getsize(out),
+        sha256=sha256_file(out),
+        model=predictor.name,
+        images=len(names),
+        features=width,
+    )
 
 
-def _write_header(member: IO[bytes], shape: tuple[int, int]) -> None:
-    header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, header)
+def _write_rows(
+    member: IO[bytes],
+    predictor: Predictor,
+    paths: Sequence[str],
+    batch_size: int,
+    on_images: Callable[[int], None],
+) -> int:
+    """The array of all features in numpy's format, batch after batch. Returns: their width."""
+    if not paths:
+        raise ImageError("no images to embed", code="no_images")
+    width = 0
+    for start in range(0, len(paths), batch_size):
+        rows = predictor.logits(paths[start : start + batch_size], batch_size)
+        if start == 0:
+            width = rows.shape[1]
+            shape = (len(paths), width)
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+        member.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+        on_images(len(rows))
+    return width

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .arguments import check_arguments
 from .errors import ConfigError, NoWeightsError
 from .labels import read_labels
-from .records import InputSpec, ModelRecord, PretrainedCfg, WeightsRecord
+from .pretrained import PretrainedCfg
+from .records import InputSpec, ModelRecord, WeightsRecord
 from .registry import get_record
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from .files import make_directory, read_regular_file, resource_error, sha256_byt
 from .manifest import FILE as MANIFEST
 from .manifest import Manifest, make_manifest
 from .measurement import machine, parent_commit, versions
-from .records import CheckpointRecord, PretrainedCfg
+from .pretrained import PretrainedCfg
+from .records import CheckpointRecord
 
 if TYPE_CHECKING:
     from torch import nn

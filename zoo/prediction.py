@@ -10,7 +10,8 @@ import numpy as np
 
 from .errors import ConfigError
 from .preprocessing import ImageLike, preprocess
-from .records import InputSpec, PretrainedCfg
+from .pretrained import PretrainedCfg
+from .records import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,8 +8,8 @@ registry hands out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError
@@ -19,8 +19,6 @@ VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-TIMM_PREFIX = "zoo_"  # our architectures in timm's registry and in a timm-format config.json
-TIMM_HAS = ("convit_tiny", "convit_small", "convit_base")  # these keep timm's name in a config.json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -360,94 +358,3 @@ class ModelRecord:
     def description(self) -> str:
         """One line about this size."""
         return self.family.descriptions.get(self.name, self.family.summary)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainedCfg(Mapping[str, Any]):
-    """What a built model is: set once by `zoo.create_model` as ``model.pretrained_cfg``.
-
-    As a mapping it shows the same facts under timm's names (`input_size`, `mean`, ...), so that
-    `timm.data.resolve_model_data_config` and its like take our models.
-
-    Args:
-        architecture: name of the model in the registry; empty for a module from elsewhere.
-        architecture_version: of the code that computes it.
-        tag, version: of the weights; empty for random initialisation.
-        sha256: digest of the weights file, or empty if the weights were changed or are random.
-        num_classes, labels: width of the logits and their names (may be empty).
-        input: how to turn an image into the model's input.
-        licence: of the weights.
-        model_args: constructor keywords that differ from the registered model's.
-    """
-
-    architecture: str
-    architecture_version: int
-    num_classes: int
-    input: InputSpec
-    tag: str = ""
-    version: str = ""
-    sha256: str = ""
-    labels: tuple[str, ...] = ()
-    licence: str = ""
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """``architecture[.tag]``, or "anonymous"."""
-        if not self.architecture:
-            return "anonymous"
-        return f"{self.architecture}.{self.tag}" if self.tag else self.architecture
-
-    @property
-    def timm_name(self) -> str:
-        """What a timm-format config.json calls the architecture."""
-        if self.architecture.startswith("timm:"):
-            return self.architecture.removeprefix("timm:")
-        return (
-            self.architecture if self.architecture in TIMM_HAS else TIMM_PREFIX + self.architecture
-        )
-
-    def _as_timm(self) -> dict[str, Any]:
-        spec = self.input.to_dict()
-        return {
-            "architecture": self.timm_name,
-            "tag": self.tag,
-            "custom_load": False,
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in spec.items()},
-            "fixed_input_size": False,
-            "crop_mode": "center",
-            "num_classes": self.num_classes,
-            "label_names": self.labels or None,
-            "license": self.licence.lower(),
-        }
-
-    def __getitem__(self, key: str) -> Any:
-        return self._as_timm()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._as_timm())
-
-    def __len__(self) -> int:
-        return len(self._as_timm())
-
-    def transform(self) -> Any:
-        """A callable from an image (path, PIL image or uint8 array) to a float tensor (C, H, W)."""
-        from .preprocessing import build_transform
-
-        return build_transform(self.input)
-
-    @classmethod
-    def of(cls, model: Any) -> PretrainedCfg | None:
-        """The configuration that a model carries, or None if the zoo did not build it.
-
-        A model that torch.hub loaded carries that checkout's own class: it is converted by its
-        fields.
-        """
-        found = getattr(model, "pretrained_cfg", None)
-        if isinstance(found, cls):
-            return found
-        if type(found).__name__ != cls.__name__:
-            return None
-        values = {entry.name: getattr(found, entry.name) for entry in fields(cls)}
-        values["input"] = InputSpec.from_dict(values["input"].to_dict())
-        return cls(**values)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, NoWeightsError, UnknownModelError
 from .files import read_regular_file, sha256_bytes
-from .records import TIMM_PREFIX, InputSpec, ModelRecord, PretrainedCfg
+from .pretrained import TIMM_PREFIX, PretrainedCfg
+from .records import InputSpec, ModelRecord
 
 if TYPE_CHECKING:
     from torch import nn

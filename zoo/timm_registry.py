@@ -22,7 +22,8 @@ from typing import Any
 
 from . import factory, registry
 from .errors import ConfigError, DuplicateNameError
-from .records import TIMM_PREFIX, ModelRecord, PretrainedCfg
+from .pretrained import TIMM_PREFIX, PretrainedCfg
+from .records import ModelRecord
 
 # of timm's scripts, which pass them to every model: left out where the model does not have them
 _NEUTRAL = {"drop_rate": 0.0, "drop_path_rate": 0.0, "global_pool": ""}
@@ -46,34 +47,42 @@ def create(
         pretrained_cfg: a tag; or what timm read of hf-hub:NAME or local-dir:PATH, whose weights are
             loaded instead.
         pretrained_cfg_overlay: ``dict(file=PATH)`` loads a safetensors file instead.
-        cache_dir: refused; the Hub's cache is set by its environment variable.
+        cache_dir: refused with `pretrained`; the Hub's cache is set by its environment variable.
         kwargs: constructor keywords, `features_only`, `out_indices`.
     Raises: as `zoo.create_model`; ConfigError for weights from another source.
     """
     overrides = _own_overrides(reference, kwargs)
-    source: dict[str, Any] = {}
+    overlay = dict(pretrained_cfg_overlay or {})
+    if overlay.keys() - {"file", "hf_hub_id"} or (cache_dir is not None and pretrained):
+        raise ConfigError(
+            "with models of the zoo pretrained_cfg_overlay takes file or hf_hub_id; HF_HUB_CACHE "
+            "says where the cache is; `convattn import` reads other checkpoints"
+        )
     if isinstance(pretrained_cfg, str):
-        reference += f".{pretrained_cfg}"
-    elif pretrained_cfg is not None:
-        source = dict(getattr(pretrained_cfg, "__dict__", pretrained_cfg))
-    source |= pretrained_cfg_overlay or {}
-    tag = _registered_tag(reference, source)
-    if tag:
-        reference, source = f"{reference}.{tag}", {}
-    if cache_dir is not None and pretrained:
-        raise ConfigError("cache_dir is not supported for models of the zoo; set HF_HUB_CACHE")
+        reference, pretrained_cfg = f"{reference}.{pretrained_cfg}", None
     if not pretrained:
         return factory.create_model(reference, **overrides)
+    source = {**getattr(pretrained_cfg, "__dict__", pretrained_cfg or {}), **overlay}
+    return _load(reference, source, overrides)
+
+
+def _load(reference: str, source: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
+    """A model with the weights that timm's description names; the reference's if it names none."""
+    tag = _registered_tag(reference, source)
+    file, hub = source.get("file"), source.get("hf_hub_id")
     if source.get("url") or source.get("state_dict") or source.get("custom_load"):
         raise ConfigError(
             "models of the zoo load weights by tag, from hf-hub:NAME, local-dir:PATH or a "
             "safetensors file; run `convattn import` on other checkpoints"
         )
-    if source.get("hf_hub_id") and not source.get("file"):
-        return factory.create_model(f"hf-hub:{source['hf_hub_id']}", True, **overrides)
-    if source.get("file"):
-        return _from_path(reference, str(source["file"]), overrides)
-    return factory.create_model(reference, True, **overrides)
+    if tag or not (file or hub):
+        reference += f".{tag}" if tag else ""
+        return factory.create_model(reference, True, **overrides)
+    if not file:
+        return factory.create_model(f"hf-hub:{hub}", True, **overrides)
+    if os.path.isdir(file):
+        return factory.create_model(os.path.abspath(file), True, **overrides)
+    return factory.create_from_file(reference, str(file), **overrides)
 
 
 def _registered_tag(reference: str, source: Mapping[str, Any]) -> str:
@@ -83,12 +92,6 @@ def _registered_tag(reference: str, source: Mapping[str, Any]) -> str:
     places = ("file", "hf_hub_id")
     same = cfg and all(getattr(cfg, key) == source.get(key) for key in places)
     return source["tag"] if same else ""
-
-
-def _from_path(reference: str, path: str, overrides: Mapping[str, Any]) -> Any:
-    if os.path.isdir(path):
-        return factory.create_model(os.path.abspath(path), True, **overrides)
-    return factory.create_from_file(reference, path, **overrides)
 
 
 def _own_overrides(reference: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,10 +170,16 @@ def test_wrong_arguments_are_explained(
     assert "error" in json.loads(capsys.readouterr().out)
 
 
-def test_a_model_with_a_classifier_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_model_with_a_classifier_and_an_empty_list_are_refused(
+    pictures: Path, tmp_path: Path
+) -> None:
     model = zoo.create_model("convit_nano", pretrained=True)
     with pytest.raises(ConfigError, match="returns logits of 10 classes; make it with num_classes"):
         write_embeddings(model, pictures, find_images(pictures), tmp_path / "f.npz")
+    bare = zoo.create_model("convit_nano", pretrained=True, num_classes=0)
+    with pytest.raises(ImageError, match="no images to embed"):
+        write_embeddings(bare, pictures, [], tmp_path / "f.npz")
+    assert not (tmp_path / "f.npz").exists()
 
 
 def test_folders_behind_links_are_not_entered(pictures: Path) -> None:

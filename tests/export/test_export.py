@@ -24,6 +24,7 @@ import zoo
 from export.runtime import open_onnx, open_predictor
 from zoo import InputSpec
 from zoo.errors import ConfigError, ExportError, IntegrityError, ParityError, ResourceError
+from zoo.factory import create_random
 from zoo.registry import families
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
@@ -58,6 +59,21 @@ def test_every_family_exports_to_torchscript(family: str, tmp_path: Path) -> Non
     report = export.to_torchscript(tiny_model(family), tmp_path / "m.pt", input=tiny_input(family))
     assert report
     assert (tmp_path / "m.pt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["convit_tiny", "conv_attention_vit_tiny", "alternet_18", "fcvit_b12", "hdvw_swin_tiny"],
+)
+def test_full_size_models_export(name: str, tmp_path: Path) -> None:
+    assert export.to_onnx(create_random(name, 0), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("gating", ["learned", "none"])
+def test_learned_position_biases_export(gating: str, tmp_path: Path) -> None:
+    model = create_random("convit_nano", 0, gating=gating)
+    assert export.to_onnx(model, tmp_path / "m.onnx")
 
 
 def test_the_directory_has_the_files_of_the_contract(exported: Path) -> None:

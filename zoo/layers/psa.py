@@ -180,8 +180,6 @@ class PositionalSelfAttention(nn.Module):
         (q, k), v = self._qk(x), self._heads(self.v(x))
         drop = self.attn_drop if self.training else 0.0
         bias = self.position_bias(grid, q.dtype).unsqueeze(0)  # (1, nh, N, N)
-        if torch.onnx.is_in_onnx_export():
-            bias = bias.detach()  # with a gradient it gets the memory layout of `out` wrong
         out = F.scaled_dot_product_attention(
             q, k, v, attn_mask=bias, dropout_p=drop, scale=self.scale
         )

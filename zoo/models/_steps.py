@@ -94,28 +94,25 @@ class SteppedModel(nn.Module):
             output_fmt: "NCHW" for maps (B, C, h, w), "NLC" for tokens (B, h * w, C), row-major.
             intermediates_only: leave out the first result.
         Returns: what `forward_features` returns, and the list of features without class tokens.
-        Raises: ValueError for an index or a format that does not exist, and for a wrong input.
+        Raises: ValueError for an unknown index or format, or a wrong input.
         """
         if output_fmt not in FORMATS:
             raise ValueError(f"output_fmt must be one of {', '.join(FORMATS)}; got {output_fmt!r}")
         wanted = take_indices(len(self.feature_info), indices)
         x = self._prepared(x)
-        size = (x.shape[2], x.shape[3])
-        trunk = self._trunk(size)
+        trunk = self._trunk(size := (x.shape[2], x.shape[3]))
         ends = self._ends([name for name, _ in trunk])
         stop = ends[wanted[-1]] + 1 if stop_early else len(trunk)
         found: list[Tensor] = []
         for number, (_, step) in enumerate(trunk[:stop]):
             x = step(x)
-            for index in wanted:
-                if ends[index] == number:
-                    found.append(self._as_feature(x, index, size, norm, output_fmt))
+            here = [index for index in wanted if ends[index] == number]
+            found += [self._as_feature(x, index, size, norm, output_fmt) for index in here]
         if intermediates_only:
             return found
-        same_width = self._width(wanted[-1]) == self._width(-1)
-        tail = trunk[max(stop, ends[-1] + 1) :] if same_width else []
-        for _, step in tail:
-            x = step(x)
+        if self._width(wanted[-1]) == self._width(-1):  # what follows the last block fits
+            for _, step in trunk[max(stop, ends[-1] + 1) :]:
+                x = step(x)
         return x, found
 
     def _width(self, index: int) -> int:
