@@ -256,15 +256,42 @@ def _from_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -
     name = reference.removeprefix("timm:")
     if not timm.is_model(name):
         raise UnknownModelError(f"timm {timm.__version__} has no model {name!r}")
-    model = timm.create_model(name, pretrained=pretrained, **overrides)
-    cfg = timm.data.resolve_model_data_config(model)
-    model.pretrained_cfg = PretrainedCfg(
+    model = timm.create_model(name, pretrained=False, **overrides)
+    said = model.pretrained_cfg
+    cfg = PretrainedCfg(
         architecture=reference,
         architecture_version=1,
         num_classes=getattr(model, "num_classes", 0),  # features_only models have none
-        input=InputSpec.from_dict(cfg),
-        tag="" if not pretrained else str(model.pretrained_cfg.get("tag") or ""),
-        licence=str(model.pretrained_cfg.get("license") or ""),
+        input=InputSpec.from_dict(timm.data.resolve_model_data_config(model)),
+        licence=str(said.get("license") or ""),
         model_args=dict(overrides),
     )
+    if pretrained:
+        cfg = _load_from_timm_hub(model, reference, said, cfg, bool(overrides))
+    model.pretrained_cfg = cfg
     return model
+
+
+def _load_from_timm_hub(
+    model: nn.Module, reference: str, said: Mapping[str, Any], cfg: PretrainedCfg, adapt: bool
+) -> PretrainedCfg:
+    """Load timm's weights as ours: pinned on first use, verified, strictly.
+
+    Raises: NoWeightsError if timm names no Hub repository; what `zoo.hub` raises.
+    """
+    from .hub import download_verified, pin_on_first_use
+    from .labels import read_labels
+    from .weights import load_state, read_tensors
+
+    repo = said.get("hf_hub_id")
+    if not repo:
+        raise NoWeightsError(f"timm has no Hub weights for {reference!r}; `timm.list_pretrained()`")
+    pin = pin_on_first_use(repo)
+    unchanged = load_state(model, read_tensors(download_verified(pin), repo), repo, adapt=adapt)
+    imagenet = cfg.num_classes == 1000 and str(said.get("tag") or "").endswith("in1k")
+    return replace(
+        cfg,
+        tag=str(said.get("tag") or ""),
+        sha256=pin.sha256 if unchanged else "",
+        labels=read_labels("imagenet1k") if imagenet else (),
+    )

@@ -456,3 +456,25 @@ print(json.dumps([model.num_classes, model.pretrained_cfg.sha256]))
     assert python(script, tmp_path, server.endpoint) == [4, sha256(weights)]
     paths = [path for _, path, _ in server.log[before:]]
     assert not any("/main/" in path for path in paths if FILE in path)
+
+
+def test_a_timm_reference_is_pinned_verified_and_loaded_strictly(
+    server: HubServer, tmp_path: Path
+) -> None:
+    import timm
+
+    theirs = timm.create_model("test_vit", pretrained=False)
+    repo = theirs.pretrained_cfg["hf_hub_id"]
+    weights = weights_bytes(theirs)
+    server.repo(repo, {FILE: weights})
+    script = """
+import json, zoo
+model = zoo.create_model("timm:test_vit", pretrained=True)
+new = zoo.create_model("timm:test_vit", pretrained=True, num_classes=3)
+cfg = model.pretrained_cfg
+print(json.dumps([cfg.name, cfg.sha256, len(cfg.labels), new.num_classes]))
+"""
+    name, digest, labels, classes = python(script, tmp_path, server.endpoint)
+    assert name == f"timm:test_vit.{theirs.pretrained_cfg['tag']}"
+    assert digest == sha256(weights)
+    assert (labels, classes) == (1000, 3)
