@@ -35,17 +35,19 @@ def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
 def accuracy() -> str:
     """Accuracy of bundled weights on validation and test parts."""
     lines = [
-        "| weights | validation | test | 95 % interval (test) |",
-        "|---|---|---|---|",
+        "| weights | validation | test | 95 % interval (test) | training |",
+        "|---|---|---|---|---|",
     ]
     for name, found in _measured("accuracy.json"):
         results = found["results"]
         validation, test = results["digits/validation"], results["digits/test"]
         low, high = test["interval95_percent"]
+        run = _read(name, "training.json")
+        training = f"{run['seconds']:.0f} s on {run['machine']['cores']} cores"
         lines.append(
             f"| `{name}` | {validation['acc1_percent']:.1f} % "
             f"({validation['correct']}/{validation['total']}) | {test['acc1_percent']:.1f} % "
-            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % |"
+            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % | {training} |"
         )
     return "\n".join(lines)
 

@@ -17,12 +17,20 @@ from ._version import __version__
 def provenance(seed: int | None = None) -> dict[str, Any]:
     """JSON values that say how a number was made."""
     return {
-        "command": " ".join(["convattn", *sys.argv[1:]]),
+        "command": command(),
         "versions": versions(),
         "machine": machine(),
         "seed": seed,
         "parent_commit": parent_commit(),
     }
+
+
+def command() -> str:
+    """The command line, with absolute paths cut to their last part: they tell of one machine
+    only.
+    """
+    parts = [Path(part).name if os.path.isabs(part) else part for part in sys.argv[1:]]
+    return " ".join(["convattn", *parts])
 
 
 def versions() -> dict[str, str]:
