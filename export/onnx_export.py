@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo import InputSpec, PretrainedCfg
 from zoo._version import __version__
@@ -230,12 +230,3 @@ def _check(proto: onnx.ModelProto, spec: ExportSpec) -> None:
 def reference_for(model: nn.Module, cfg: PretrainedCfg, spec: ExportSpec) -> Reference:
     """The float64 reference of a model on the standard inputs."""
     return compute_reference(model, make_inputs(cfg.input, spec.seed), spec.batches)
-
-
-def as_json_dict(value: Any) -> dict[str, Any]:
-    """Metadata back as a dict with the JSON entries decoded."""
-    found = dict(value)
-    for key in ("input", "labels"):
-        if key in found:
-            found[key] = json.loads(found[key])
-    return found

@@ -13,7 +13,6 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +282,3 @@ def _load_user_catalog() -> None:
         except Exception:
             _catalogs_read.discard(path)
             raise
-
-
-def with_weights(record: ModelRecord, weights: WeightsRecord | None) -> ModelRecord:
-    """The same model with another selection of weights."""
-    return replace(record, selected=weights)

@@ -28,7 +28,8 @@ from zoo.factory import create_random
 from zoo.registry import families
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
-MACHINE_PATH = re.compile(rb"(/home/|/root/|/usr/|/work|/tmp/|site-packages|[A-Za-z]:\\\\)")
+ROOTS = b"|".join(b"/" + name for name in (b"home/", b"root/", b"usr/", b"work", b"tmp/", b"opt/"))
+MACHINE_PATH = re.compile(ROOTS + rb"|site-packages|[A-Za-z]:\\\\")
 
 
 def tiny_input(family: str) -> InputSpec:

@@ -42,7 +42,7 @@ def _row(record: ModelRecord, cost: dict[str, int]) -> tuple[str, ...]:
         count(cost["params"]) if cost else "",
         count(cost["macs"]) if cost else "",
         f"{height}x{width}",
-        ", ".join(record.tags) or "-",
+        _tags(record) or "-",
         f"{record.name} {_keywords(record)}" if record.alias else record.description,
     )
 
@@ -54,6 +54,12 @@ def _cost(record: ModelRecord) -> dict[str, int]:
 
 def _keywords(record: ModelRecord) -> str:
     return " ".join(f"{key}={value!r}" for key, value in record.alias_config.items())
+
+
+def _tags(record: ModelRecord) -> str:
+    """Tags of the weights; those that need `convattn import` first say so."""
+    loads = {weights.tag for weights in record.weights}
+    return ", ".join(tag if tag in loads else f"{tag} (import)" for tag in record.tags)
 
 
 def _entry(record: ModelRecord, cost: dict[str, int]) -> dict[str, object]:

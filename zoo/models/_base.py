@@ -12,8 +12,9 @@ class ImageClassifier(SteppedModel):
 
     Subclasses set `num_classes`, `num_features` (width before the classifier) and `feature_info`
     (dicts with `module`, `num_chs`, `reduction`, and `num_prefix_tokens` where class tokens come
-    first, in order of execution), and implement `forward_features`, `forward_head`,
-    `get_classifier` and `_set_classifier`. `SteppedModel` says what else there is.
+    first, in order of execution), and implement `forward_features` and `forward_head`; where the
+    linear classifier is not the child `head_name` itself, also `get_classifier` and
+    `_set_classifier`. `SteppedModel` says what else there is.
     """
 
     num_classes: int
@@ -44,10 +45,11 @@ class ImageClassifier(SteppedModel):
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer (`nn.Identity` if num_classes is 0)."""
-        raise NotImplementedError
+        classifier: nn.Module = getattr(self, self.head_name)
+        return classifier
 
     def _set_classifier(self, classifier: nn.Module) -> None:
-        raise NotImplementedError
+        setattr(self, self.head_name, classifier)
 
     def _make_classifier(self) -> nn.Module:
         classes = self.num_classes

@@ -21,7 +21,7 @@ from ..layers.position import (
     to_pair,
 )
 from ..layers.transformer import TransformerBlock
-from ._base import ImageClassifier
+from ._sequential_head import SequentialHeadClassifier
 
 
 class MapPositionEmbedding(nn.Module):
@@ -42,7 +42,7 @@ class MapPositionEmbedding(nn.Module):
         return x + tokens.transpose(1, 2).reshape(1, x.shape[1], *grid)
 
 
-class ConvAttentionViT(ImageClassifier):
+class ConvAttentionViT(SequentialHeadClassifier):
     """Patch embedding, position embedding, blocks of 2-D convolutional attention, average, linear
     head.
 
@@ -132,15 +132,3 @@ class ConvAttentionViT(ImageClassifier):
 
     def _prepared(self, x: Tensor) -> Tensor:
         return pad_to_multiple(super()._prepared(x), self.patch_size)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map (B, C, Gh, Gw) -> logits (B, num_classes); the normalised mean (B, C) if
-        `pre_logits`.
-        """
-        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.classifier[-1] = classifier

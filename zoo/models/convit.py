@@ -212,12 +212,6 @@ class ConViT(ImageClassifier):
         x = x[:, 0]
         return x if pre_logits else self.head(x)
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.head = classifier
-
     def _make_classifier(self) -> nn.Module:
         classifier = super()._make_classifier()
         _init_linear(classifier)

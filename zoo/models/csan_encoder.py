@@ -131,12 +131,6 @@ class CSANEncoder(ImageClassifier):
         x = x.mean(1)
         return x if pre_logits else self.head(x)
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def _set_classifier(self, classifier: nn.Module) -> None:
-        self.head = classifier
-
     def _make_classifier(self) -> nn.Module:
         classifier = super()._make_classifier()
         init_linear_(classifier)
