@@ -106,10 +106,34 @@ class ImageError(ZooError, ValueError):
     code = "image"
 
 
+class DatasetError(ZooError, ValueError):
+    """A data set that is incomplete, damaged, or does not fit the model."""
+
+    code = "dataset"
+
+
+class DivergedError(ZooError, ArithmeticError):
+    """The loss of a training run became NaN or infinite.
+
+    Attributes:
+        result: what the run had until then (`zoo.training.results.TrainingResult`), or None if not
+            a single epoch was finished.
+    """
+
+    code = "diverged"
+    result: object = None
+
+
 class InputError(ZooError, ValueError):
     """An array or tensor of the wrong shape, dtype or range."""
 
     code = "input"
+
+
+class AnalysisError(ZooError, ValueError):
+    """A model, loader or setting that an analysis cannot work with."""
+
+    code = "analysis"
 
 
 class NetworkError(ZooError, OSError):

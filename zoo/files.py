@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -84,6 +85,19 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise resource_error(error, directory) from None
     return directory
+
+
+def require_space(folder: Path, size: int, what: str, otherwise: str) -> None:
+    """Check before writing that a disk can hold `size` more bytes at `folder`.
+
+    Raises: ResourceError (code "disk_full") that names `what` and offers `otherwise`.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        text = f"{what} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+        raise ResourceError(f"{text}; make room or {otherwise}", code="disk_full")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from .pretrained import PretrainedCfg
 from .records import InputSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +53,7 @@ class Predictor:
         input: preprocessing.
         labels: class names, or empty.
         name: for messages.
+        weights_sha256: digest of the weights file, or empty where it is not known.
     Example:
         >>> predictor = zoo.Predictor.from_model(zoo.create_model("convit_nano", pretrained=True))
         >>> predictor("examples/digit_7.png").label
@@ -63,13 +64,18 @@ class Predictor:
     input: InputSpec
     labels: tuple[str, ...] = ()
     name: str = "model"
+    weights_sha256: str = ""
 
     @classmethod
-    def from_model(cls, model: nn.Module) -> Predictor:
+    def from_model(cls, model: nn.Module, mc_samples: int = 0) -> Predictor:
         """Wrap a model made by `zoo.create_model`; it is put into eval mode.
 
-        Raises: ConfigError if the model does not say what its input is; when it is used, if the
-            model returns feature maps.
+        Args:
+            mc_samples: 0, or the number of forward passes with MC dropout on; then the "logits" are
+                the logarithm of the mean of their probabilities. `torch.manual_seed` fixes the
+                masks.
+        Raises: ConfigError if the model does not say what its input is, or has no MC dropout to
+            sample from; when it is used, if the model returns feature maps.
         """
         import torch
 
@@ -81,11 +87,12 @@ class Predictor:
             )
         model.eval()
         reference = next(model.parameters())
+        run = _sampled(model, mc_samples) if mc_samples else model
 
         def forward(batch: Array) -> Array:
             with torch.inference_mode():
                 x = torch.from_numpy(batch).to(reference.device, reference.dtype)
-                logits = model(x)
+                logits = run(x)
             if not isinstance(logits, torch.Tensor):
                 raise ConfigError(
                     f"{cfg.name} returns feature maps, not logits: nothing to predict"
@@ -93,7 +100,7 @@ class Predictor:
             values: Array = logits.float().cpu().numpy()
             return values
 
-        return cls(forward, cfg.input, cfg.labels, cfg.name)
+        return cls(forward, cfg.input, cfg.labels, cfg.name, cfg.sha256)
 
     def __call__(self, image: ImageLike, topk: int = 5) -> Prediction:
         """Classify one image. Raises: ImageError, ResourceError."""
@@ -124,6 +131,17 @@ class Predictor:
             tuple(self.labels[i] if self.labels else str(i) for i in order),
             tuple(float(probabilities[i]) for i in order),
         )
+
+
+def _sampled(model: nn.Module, mc_samples: int) -> Callable[[Tensor], Tensor]:
+    from .layers.mc_dropout import mc_predict, mc_sampling
+
+    try:
+        with mc_sampling(model):
+            pass
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return lambda x: mc_predict(model, x, mc_samples).probabilities.log()
 
 
 def softmax(logits: Array) -> Array:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
+
+from ._progress import progress
 
 
 def _npz(ctx: click.Context, parameter: click.Parameter, value: Path) -> Path:
     if value.suffix != ".npz":
         raise click.BadParameter(f"{str(value)!r} must end with .npz")
     return value
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error; a function that advances it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal
-    ) as bar:
-        task = bar.add_task("embedding", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 @click.command("embed")
@@ -63,7 +48,7 @@ def embed_command(model: str, data: str, out: Path, batch_size: int, as_json: bo
         )
     names = find_images(data)
     network = create_model(model, pretrained=True, num_classes=0)
-    with _progress(len(names), quiet=as_json) as advance:
+    with progress(len(names), "embedding", quiet=as_json) as advance:
         written = write_embeddings(network, data, names, out, batch_size, advance)
     if as_json:
         click.echo(json.dumps(asdict(written), indent=2, ensure_ascii=False))

@@ -1,10 +1,12 @@
-"""predict and evaluate."""
+"""predict."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,17 +16,27 @@ if TYPE_CHECKING:
     from ..prediction import Predictor
 
 
-def load_predictor(reference: str, provider: str = "cpu") -> Predictor:
-    """A predictor for any model reference, eager or exported."""
+def load_predictor(
+    reference: str, provider: str = "cpu", settings: Mapping[str, Any] | None = None
+) -> Predictor:
+    """A predictor for any model reference, eager or exported.
+
+    Args:
+        settings: keywords of `export.open_predictor`; they choose the exported file of a directory.
+    """
     from ..errors import ConfigError
     from ..references import is_artefact
 
-    if is_artefact(reference):
+    exported = bool(settings) or provider != "cpu"
+    if is_artefact(reference) or (exported and os.path.isdir(reference)):
         from export import open_predictor
 
-        return open_predictor(reference, provider)
-    if provider != "cpu":
-        raise ConfigError("--provider is for exported files; pass DIR/onnx/model.onnx as the model")
+        return open_predictor(reference, provider, **(settings or {}))
+    if exported:
+        raise ConfigError(
+            "--provider, --precision, --threads, --like and --untrusted are for exported files; "
+            "pass DIR or DIR/onnx/model.onnx as the model"
+        )
     from ..factory import create_model
     from ..prediction import Predictor
 
@@ -42,17 +54,47 @@ def load_predictor(reference: str, provider: str = "cpu") -> Predictor:
     type=click.Choice(["cpu", "cuda", "tensorrt"]),
     help="Where an exported file runs.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="Run the exported file of that precision; MODEL is the directory of an export.",
+)
+@click.option("--threads", default=0, type=click.IntRange(0), help="Of an exported file; 0: auto.")
+@click.option("--like", default="", metavar="NAME", help="Prepare images as for that model.")
+@click.option("--untrusted", is_flag=True, help="Bound what a foreign .onnx may compute and use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict_command(
-    model: str, images: tuple[str, ...], topk: int, provider: str, as_json: bool
+    model: str,
+    images: tuple[str, ...],
+    topk: int,
+    provider: str,
+    precision: str | None,
+    threads: int,
+    like: str,
+    untrusted: bool,
+    as_json: bool,
 ) -> None:
-    """Classify IMAGES (files or folders) with MODEL: a name, a directory, or a .onnx or .pt
+    """Classify IMAGES (files or folders) with MODEL: a name, a directory, or a .onnx, .pt or .pt2
     file.
     """
+    from ._limits import is_limited, run_limited
+
+    if untrusted and not is_limited():
+        rest = ["--json"] if as_json else []
+        rest += ["--topk", str(topk), "--threads", str(threads), "--like", like, "--untrusted"]
+        sys.exit(run_limited(["predict", *rest, "--provider", provider, "--", model, *images]))
+    settings: dict[str, Any] = {
+        key: value
+        for key, value in (
+            ("precision", precision), ("threads", threads), ("like", like),
+            ("untrusted", untrusted),
+        )
+        if value
+    }  # fmt: skip
     from ..preprocessing import list_images
 
     files = list_images(list(images))
-    predictions = load_predictor(model, provider).predict(files, topk)
+    predictions = load_predictor(model, provider, settings).predict(files, topk)
     if as_json:
         entries = [
             {"image": file, **found.to_dict()}
@@ -70,59 +112,3 @@ def predict_command(
         )
     ]
     click.echo(table(("image", "label", "probability"), rows, right=(2,)))
-
-
-@click.command("evaluate")
-@click.argument("model")
-@click.option("--data", required=True, help="'digits': scikit-learn's handwritten digits.")
-@click.option(
-    "--part",
-    "parts",
-    multiple=True,
-    default=("test",),
-    show_default=True,
-    type=click.Choice(["train", "validation", "test"]),
-    help="Part of the data; repeatable.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Also write OUT/NAME/accuracy.json, with how it was measured.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate_command(
-    model: str, data: str, parts: tuple[str, ...], out: Path | None, as_json: bool
-) -> None:
-    """Measure the accuracy of MODEL (any reference that predict takes)."""
-    from ..errors import ConfigError
-    from ..evaluation import measure_accuracy
-    from ..files import write_text
-    from ..measurement import provenance
-    from ..training.digits import load_digits
-
-    if data != "digits":
-        raise ConfigError(f"--data {data!r} is not supported; this version evaluates on 'digits'")
-    predictor = load_predictor(model)
-    found = {}
-    for part in parts:
-        images = load_digits(part)
-        found[images.name] = measure_accuracy(
-            lambda batch: predictor.logits(list(batch)), images.images, images.targets
-        )
-    result = {
-        "model": predictor.name,
-        "results": {name: accuracy.to_dict() for name, accuracy in found.items()},
-        **provenance(),
-    }
-    if out is not None:
-        path = out / predictor.name / "accuracy.json"
-        write_text(path, json.dumps(result, indent=2) + "\n")
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-        return
-    for name, accuracy in found.items():
-        low, high = accuracy.interval_percent
-        click.echo(
-            f"{predictor.name} on {name}: {accuracy.percent:.2f} % ({accuracy.correct} of "
-            f"{accuracy.total}; {low:.1f} to {high:.1f} at 95 %)"
-        )
