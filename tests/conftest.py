@@ -74,7 +74,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def _why_no_cuda() -> str:
     if not torch.cuda.is_available():
         return "no NVIDIA GPU is visible to torch"
-    from export.runtime import probe_providers
+    from export.diagnosis import probe_providers
 
     found = probe_providers()["cuda"]
     return "" if found["runs"] else str(found["note"])
@@ -92,11 +92,13 @@ def cuda() -> None:
 
 @pytest.fixture(scope="session")
 def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from zoo.training.loop import Recipe
+    from zoo.training.jobs import Job
+    from zoo.training.recipes import Recipe
     from zoo.training.run import train_model
 
     out = tmp_path_factory.mktemp("training") / "run"
-    train_model("convit_nano", "digits", out, Recipe(epochs=1, warmup_epochs=1))
+    recipe = Recipe(epochs=1, warmup_epochs=1)
+    train_model(Job(model="convit_nano", data="digits", recipe=recipe), out)
     return out
 
 

@@ -124,11 +124,12 @@ class WeightsRecord:
     Exactly one location: `bundled` (a file name inside the package), or `repo` + `revision` +
     `file` (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`. A file of
     someone else's repository whose digest was never seen has `pinned_on_first_use` instead of
-    these two and of `revision`: `zoo.hub.pin_on_first_use` notes them when it is first loaded.
+    these two and of `revision`: `zoo.pins.pin_on_first_use` notes them when it is first loaded.
 
     Args:
         model, tag, version: ``model.tag@version``; the version is ``X.Y.Z``.
         architecture_versions: versions of the architecture that the weights fit.
+        manifest_sha256: of the manifest.json beside it, which pins all other files of a bundle.
         overrides: constructor arguments that differ from the model's, e.g. ``num_classes``.
         input: how these weights want their images; None means the family's default.
         labels: name of a label list (`zoo.labels.read_labels`).
@@ -136,6 +137,8 @@ class WeightsRecord:
         licence: of the weights; empty means the family's `licence.weights`.
         metrics: published numbers with their sources.
         url: where the original file lives, for the reader.
+        recipe, seed: of weights that we trained: a name of `zoo.training.recipes`, on the data that
+            the tag names.
     """
 
     model: str
@@ -149,6 +152,7 @@ class WeightsRecord:
     repo: str = ""
     revision: str = ""
     file: str = "model.safetensors"
+    manifest_sha256: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     input: InputSpec | None = None
     labels: str = ""
@@ -156,6 +160,8 @@ class WeightsRecord:
     licence: str = ""
     metrics: tuple[Metric, ...] = ()
     url: str = ""
+    recipe: str = ""
+    seed: int = 0
 
     def __post_init__(self) -> None:
         who = f"weights {self.model}.{self.tag}@{self.version}"
@@ -277,6 +283,7 @@ class Family:
         alias_keywords: the original's keyword -> ours, under an alias; "" if it does nothing there.
         cite_note: whom to cite, where that is easily confused.
         labels: label list (`zoo.labels.read_labels`) of sizes with the default 1,000 classes.
+        not_exportable: an export that cannot be ("dynamic-size", "torchscript", ...) -> why.
     """
 
     name: str
@@ -299,6 +306,7 @@ class Family:
     alias_keywords: Mapping[str, str] = field(default_factory=dict)
     cite_note: str = ""
     labels: str = "imagenet1k"
+    not_exportable: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         who = f"family {self.name}"

@@ -1,174 +1,253 @@
-"""Digits, the loop and the run directory."""
+"""The loop: deterministic, equal for one process and two, continued to the bit, stopped in time."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import zoo
-import zoo.errors
-import zoo.factory
-from zoo.errors import ConfigError, ResourceError, UnknownModelError
-from zoo.evaluation import Accuracy, measure_accuracy
-from zoo.training.digits import PARTS, load_digits
-from zoo.training.loop import Recipe, augment, to_tensor, train
-from zoo.training.run import train_model
+from zoo.errors import ConfigError, DivergedError, ResourceError, UnknownModelError, ZooError
+from zoo.training import checkpointing
+from zoo.training.jobs import Job
+from zoo.training.learner import Machine
+from zoo.training.results import EpochResult, TrainingResult
+from zoo.training.run import Watch, train_model
+
+from .helpers import SMALL, digits_job, recipe, states_equal
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_parts_are_disjoint_complete_and_stratified() -> None:
-    from sklearn.datasets import load_digits as original
-
-    parts = {name: load_digits(name) for name in PARTS}
-    assert sum(len(p.images) for p in parts.values()) == 1797
-    assert len(parts["test"].images) >= 360
-    counts = np.stack([np.bincount(p.targets, minlength=10) for p in parts.values()])
-    assert np.array_equal(counts.sum(0), np.bincount(original().target))
-    for count, share in zip(counts, (0.6, 0.2, 0.2), strict=True):
-        assert np.abs(count / counts.sum(0) - share).max() < 0.02
+def run(
+    out: Path, *, resume: bool = False, watch: Watch | None = None, **job: object
+) -> TrainingResult:
+    return train_model(digits_job(**job), out, watch=watch, resume=resume, report=False)
 
 
-def test_the_split_depends_on_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sklearn.datasets
-
-    bunch = sklearn.datasets.load_digits()
-    order = np.random.default_rng(0).permutation(1797)
-    bunch.images, bunch.target = bunch.images[order], bunch.target[order]
-    expected = {part: _content(load_digits(part)) for part in PARTS}
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: bunch)
-    load_digits.cache_clear()
-    try:
-        assert {part: _content(load_digits(part)) for part in PARTS} == expected
-    finally:
-        load_digits.cache_clear()
-
-
-def _content(data: object) -> list[bytes]:
-    return sorted(image.tobytes() for image in data.images)  # type: ignore[attr-defined]
-
-
-def test_no_scan_stands_in_two_parts() -> None:
-    seen = [set(_content(load_digits(part))) for part in PARTS]
-    assert not seen[0] & seen[1]
-    assert not seen[0] & seen[2]
-    assert not seen[1] & seen[2]
-
-
-def test_scans_are_uint8_in_three_equal_channels() -> None:
-    images = load_digits("validation").images
-    assert images.shape[1:] == (8, 8, 3)
-    assert images.dtype == np.uint8
-    assert images.max() == 255
-    assert (images[..., 0] == images[..., 2]).all()
-
-
-def test_the_examples_are_scans_of_the_test_part() -> None:
-    from PIL import Image
-
-    data = load_digits("test")
-    known = {image.tobytes(): int(y) for image, y in zip(data.images, data.targets, strict=True)}
-    files = sorted((Path(__file__).parents[2] / "examples").glob("digit_*.png"))
-    assert len(files) == 10
-    for file in files:
-        array = np.asarray(Image.open(file).convert("RGB"))
-        assert known[array.tobytes()] == int(file.stem[-1])
-
-
-def test_unknown_parts_are_named() -> None:
-    with pytest.raises(ConfigError, match="train, validation, test"):
-        load_digits("holdout")
-
-
-def _small_run(seed: int = 0) -> tuple[object, dict[str, torch.Tensor]]:
-    model = zoo.factory.create_random("convit_nano", seed, depth=1, embed_dim=16)
-    recipe = Recipe(epochs=2, seed=seed, lr=3e-3, warmup_epochs=1)
-    result = train(model, model.pretrained_cfg.input, load_digits, recipe)
-    return result, result.state
-
-
-def test_training_is_deterministic_from_its_seed() -> None:
+def test_training_is_deterministic_from_its_seed(tmp_path: Path) -> None:
     random_state = torch.random.get_rng_state()
-    first, state = _small_run()
-    second, again = _small_run()
+    first, again = run(tmp_path / "a"), run(tmp_path / "b")
     assert torch.equal(torch.random.get_rng_state(), random_state), "global generator touched"
-    assert first.curve[-1].loss == second.curve[-1].loss  # type: ignore[attr-defined]
-    for key, value in state.items():
-        assert torch.equal(value, again[key]), key
-    assert not torch.equal(_small_run(seed=1)[1]["head.weight"], state["head.weight"])
+    assert [row.loss for row in first.curve] == [row.loss for row in again.curve]
+    assert states_equal(first.state, again.state)
+    assert not states_equal(first.state, run(tmp_path / "c", seed=1).state)
 
 
-def test_training_lowers_the_loss() -> None:
-    result, _ = _small_run()
-    first, last = result.curve[0], result.curve[-1]  # type: ignore[attr-defined]
-    assert last.loss < first.loss
+def test_training_learns(tmp_path: Path) -> None:
+    result = run(tmp_path, fraction=1.0, epochs=6)
+    first, last = result.curve[0], result.curve[-1]
+    assert last.loss < 0.9 * first.loss
+    assert result.best.validation.percent > 30
 
 
-def test_the_run_directory_is_a_model_reference(tiny_run: Path) -> None:
-    names = sorted(p.name for p in tiny_run.iterdir())
-    assert names == ["config.json", "manifest.json", "metrics.json", "model.safetensors"]
-    model = zoo.create_model(str(tiny_run), pretrained=True)
-    assert model.pretrained_cfg.name == "convit_nano.digits"
-    assert model.pretrained_cfg.labels == tuple("0123456789")
-    metrics = json.loads((tiny_run / "metrics.json").read_text())
-    assert metrics["test"]["total"] == 364
-    assert len(metrics["curve"]) == 1
-    config = json.loads((tiny_run / "config.json").read_text())
-    assert config["architecture"] == "zoo_convit_nano"
+def test_what_is_kept_is_the_best_epoch(tmp_path: Path) -> None:
+    seen: list[tuple[EpochResult, dict[str, torch.Tensor]]] = []
+
+    def on_epoch(result: EpochResult, model: torch.nn.Module) -> None:
+        seen.append((result, {k: v.clone() for k, v in model.state_dict().items()}))
+
+    result = run(tmp_path, epochs=3, watch=Watch(on_epoch=on_epoch))
+    best = max(seen, key=lambda pair: (pair[0].validation.correct, pair[0].epoch))
+    assert result.best.epoch == best[0].epoch
+    assert states_equal(result.state, best[1])
 
 
-def test_a_run_directory_without_weights_says_so(tiny_run: Path) -> None:
-    (tiny_run / "model.safetensors").unlink()
-    with pytest.raises(zoo.errors.NoWeightsError, match=r"no model\.safetensors"):
-        zoo.create_model(str(tiny_run), pretrained=True)
+def test_every_part_of_timm_takes_part(tmp_path: Path) -> None:
+    """Mixup, RandAugment, erasing, repeated augmentation, SGD in steps, from a stream."""
+    changes = {
+        "pipeline": "stream", "mixup": 0.8, "cutmix": 1.0, "rand_augment": "rand-m5-mstd0.5-inc1",
+        "erase": 0.5, "repeats": 2, "optimizer": "sgd", "schedule": "steps", "milestones": (1,),
+        "crop": "padded", "drop_path": 0.2, "batch_size": 20, "epochs": 1, "ema_decay": 0.0,
+    }  # fmt: skip
+    first, again = run(tmp_path / "a", **changes), run(tmp_path / "b", **changes)
+    assert states_equal(first.state, again.state)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["model_args"]["drop_path_rate"] == 0.2
 
 
-def test_a_changed_run_directory_is_refused(tiny_run: Path) -> None:
-    path = tiny_run / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(zoo.errors.IntegrityError, match="has SHA-256"):
-        zoo.create_model(str(tiny_run), pretrained=True)
+def test_worker_processes_do_not_change_what_is_learned(tmp_path: Path) -> None:
+    changes = {"pipeline": "stream", "rand_augment": "rand-m5-mstd0.5-inc1", "batch_size": 20}
+    alone = run(tmp_path / "a", **changes)
+    job = digits_job(**changes)
+    helped = train_model(job, tmp_path / "b", machine=Machine(workers=2), report=False)
+    assert states_equal(alone.state, helped.state)
+
+
+def test_taking_a_step_in_parts_changes_rounding_only(tmp_path: Path) -> None:
+    job = digits_job(batch_size=32)
+    whole = train_model(job, tmp_path / "a", report=False)
+    parts = train_model(job, tmp_path / "b", machine=Machine(micro_batch=8), report=False)
+    assert not states_equal(whole.state, parts.state)
+    for key, value in whole.state.items():
+        torch.testing.assert_close(parts.state[key], value, atol=2e-4, rtol=1e-3)
+
+
+def test_bfloat16_autocast_trains_float32_weights(tmp_path: Path) -> None:
+    plain, mixed = run(tmp_path / "a"), run(tmp_path / "b", amp="bf16")
+    assert {value.dtype for value in mixed.state.values()} == {torch.float32}
+    assert not states_equal(plain.state, mixed.state)
+    assert mixed.curve[-1].loss == pytest.approx(plain.curve[-1].loss, rel=0.02)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="float16 runs on this machine")
+def test_a_precision_that_the_device_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'fp16' needs a GPU; pass --amp no"):
+        run(tmp_path, amp="fp16")
+
+
+_SCRIPT = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+from tests.training.helpers import digits_job
+from zoo.training.learner import Machine
+from zoo.training.run import Watch, train_model
+pause = float(sys.argv[2])
+train_model(digits_job(epochs=3, fraction=0.2, batch_size=32), sys.argv[1],
+    machine=Machine(cpu=True), resume=True, report=False,
+    watch=Watch(on_epoch=lambda result, model: time.sleep(pause)))
+"""
+
+
+def _start(out: Path, pause: float = 0.0, *launcher: str) -> subprocess.Popen[bytes]:
+    script = out.parent / "script.py"
+    script.write_text(_SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(script), str(out), str(pause)]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:
+    job = digits_job(epochs=3, fraction=0.2, batch_size=32)
+    straight = train_model(job, tmp_path / "straight", report=False)
+    out = tmp_path / "killed"
+    process = _start(out, pause=60)
+    deadline = time.monotonic() + 120
+    while not (out / checkpointing.FILE).exists():
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model.safetensors").exists()
+    _, facts = checkpointing.read_checkpoint(out)
+    assert 1 <= facts["epoch"] < 15
+    with pytest.raises(ZooError, match="unfinished run: continue it with --resume"):
+        train_model(job, out, report=False)
+    continued = train_model(job, out, resume=True, report=False)
+    assert states_equal(continued.state, straight.state)
+    assert [r.loss for r in continued.curve] == [r.loss for r in straight.curve]
+    same = (out / "model.safetensors").read_bytes()
+    assert same == (tmp_path / "straight" / "model.safetensors").read_bytes()
+    assert not (out / checkpointing.FILE).exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -> None:
+    alone = train_model(
+        digits_job(epochs=3, fraction=0.2, batch_size=32), tmp_path / "one", report=False
+    )
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert _start(tmp_path / "two", 0.0, *launcher).wait(timeout=300) == 0
+    together = load_file(tmp_path / "two" / "model.safetensors")
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert [row["loss"] for row in metrics["curve"]] == pytest.approx(
+        [row.loss for row in alone.curve], abs=2e-4
+    )
+    for key, value in alone.state.items():
+        torch.testing.assert_close(together[key], value, atol=2e-3, rtol=1e-2)
+
+
+def test_another_job_is_not_continued(tmp_path: Path) -> None:
+    def stop(result: EpochResult, model: torch.nn.Module) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, epochs=2, watch=Watch(on_epoch=stop))
+    with pytest.raises(ConfigError, match=r"another run: recipe\.lr was 0\.003, is 0\.001\."):
+        run(tmp_path, epochs=2, lr=1e-3, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / checkpointing.FILE).write_bytes(b"\x80\x02 a pickle")
+    with pytest.raises(zoo.errors.WeightsFileError, match="pickle"):
+        run(tmp_path, resume=True)
+
+
+def test_a_loss_of_nan_stops_with_the_best_weights(tmp_path: Path) -> None:
+    def poison(result: EpochResult, model: torch.nn.Module) -> None:
+        if result.epoch == 10:
+            learning["lr"] = float("nan")
+
+    learning: dict[str, float] = {}
+    original = zoo.training.learner.Learner.step
+
+    def step(self: object, x: torch.Tensor, y: torch.Tensor, update: int) -> torch.Tensor:
+        return original(self, x * learning.get("lr", 1.0), y, update)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo.training.learner.Learner, "step", step)
+        with pytest.raises(DivergedError, match=r"epoch 11, by step 1.*weights of epoch") as caught:
+            run(tmp_path, epochs=2, watch=Watch(on_epoch=poison))
+    assert caught.value.code == "diverged"
+    state = load_file(tmp_path / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in state.values())
+    model = zoo.create_model(str(tmp_path), pretrained=True)
+    assert states_equal(model.state_dict(), state)
+
+
+def test_a_loss_of_nan_in_the_first_epoch_leaves_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="a smaller --lr"):
+        run(tmp_path, lr=1e30, clip_norm=0.0, warmup_epochs=0, batch_size=16)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    original = checkpointing.write_bytes
+
+    def write(path: Path, data: bytes) -> None:
+        if len(written) == 2:
+            raise ResourceError(f"cannot write {path}: no space left", code="disk_full")
+        written.append(path)
+        original(path, data)
+
+    monkeypatch.setattr(checkpointing, "write_bytes", write)
+    with pytest.raises(ResourceError) as caught:
+        run(tmp_path / "full", epochs=3)
+    assert caught.value.code == "disk_full"
+    monkeypatch.undo()
+    assert checkpointing.read_checkpoint(tmp_path / "full")[1]["epoch"] == 20
+    continued = run(tmp_path / "full", epochs=3, resume=True)
+    assert states_equal(continued.state, run(tmp_path / "straight", epochs=3).state)
 
 
 def test_an_unwritable_place_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError):
-        train_model("convit_nano", "digits", tmp_path / "file" / "run", Recipe())
+        run(tmp_path / "file" / "run")
 
 
 def test_unknown_data_and_models_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="digits"):
-        train_model("convit_nano", "mnist", tmp_path, Recipe())
+    with pytest.raises(zoo.errors.NotFoundError, match="no such folder: 'mnist'"):
+        train_model(Job(model="convit_nano", data="mnist"), tmp_path)
     with pytest.raises(UnknownModelError, match="convit_nano"):
-        train_model("convit_nan", "digits", tmp_path, Recipe())
+        train_model(Job(model="convit_nan", data="digits"), tmp_path)
+    with pytest.raises(ConfigError, match="add --finetune-from runs/a"):
+        train_model(Job(model="runs/a", data="digits"), tmp_path)
 
 
-def test_augmentation_keeps_shape_and_is_mild() -> None:
-    spec = zoo.get_record("convit_nano").input
-    images = to_tensor(load_digits("validation"), spec)[:8]
-    moved = augment(images, Recipe(), torch.Generator().manual_seed(0))
-    assert moved.shape == images.shape
-    assert not torch.equal(moved, images)
-    still = augment(
-        images, Recipe(rotate_degrees=0, shift=0, scale=0), torch.Generator().manual_seed(0)
-    )
-    torch.testing.assert_close(still, images, atol=1e-4, rtol=0)
-
-
-def test_wilson_interval_of_known_counts() -> None:
-    low, high = Accuracy(90, 100).interval_percent
-    assert low == pytest.approx(82.56, abs=0.01)
-    assert high == pytest.approx(94.48, abs=0.01)
-    assert Accuracy(10, 10).interval_percent[1] == pytest.approx(100)
-
-
-def test_accuracy_counts_over_batches() -> None:
-    images = np.arange(10)
-    found = measure_accuracy(lambda batch: np.eye(10)[batch], images, images % 9, batch_size=3)
-    assert (found.correct, found.total) == (9, 10)
-    with pytest.raises(ValueError, match="equally many"):
-        measure_accuracy(lambda batch: batch, images, images[:3])
+def test_a_job_stretches_its_epochs_by_the_fraction() -> None:
+    planned = replace(digits_job(), fraction=0.25, recipe=recipe(epochs=8, warmup_epochs=2)).planned
+    assert (planned.epochs, planned.warmup_epochs, planned.validate_every) == (32, 8, 4)
+    assert SMALL["depth"] == 2

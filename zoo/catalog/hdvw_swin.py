@@ -1,6 +1,6 @@
 """Swin transformer of how-do-vits-work: sizes, licences, original names."""
 
-from ._hdvw import hdvw_family
+from ._hdvw import NANO_INPUT, hdvw_family
 
 
 def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
@@ -26,14 +26,29 @@ FAMILY = hdvw_family(
   year      = {2021}
 }""",
     variants={
+        "hdvw_swin_nano": {
+            "num_classes": 10,
+            "embed_dims": (48, 96),
+            "depths": (2, 2),
+            "num_heads": (3, 6),
+            "head_dim": 16,
+            "mlp_dims": (96, 192),
+            "window_size": 4,
+            "pools": (2, 2),
+        },
         "hdvw_swin_tiny": _size(96, 3, 6),
         "hdvw_swin_small": _size(96, 3, 18),
         "hdvw_swin_base": _size(128, 4, 18),
         "hdvw_swin_large": _size(192, 3, 6),  # as shallow and with as few heads upstream
     },
     descriptions={
-        f"hdvw_swin_{size}": f"Swin-{size}, window 7" for size in ("tiny", "small", "base", "large")
+        "hdvw_swin_nano": "our own small Swin for 32 x 32 images",
+        **{
+            f"hdvw_swin_{size}": f"Swin-{size}, window 7"
+            for size in ("tiny", "small", "base", "large")
+        },
     },
+    inputs={"hdvw_swin_nano": NANO_INPUT},
     tiny={
         "num_classes": 7,
         "embed_dims": (16, 32),
@@ -43,5 +58,9 @@ FAMILY = hdvw_family(
         "mlp_dims": (32, 64),
         "window_size": 4,
         "pools": (2, 2),
+    },
+    not_exportable={
+        "dynamic-size": "its windows are padded and masked by the size of the map; "
+        "export each size with --img-size"
     },
 )

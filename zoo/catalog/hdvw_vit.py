@@ -1,6 +1,6 @@
 """Vision transformer of how-do-vits-work: sizes, licences, original names."""
 
-from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
+from ._hdvw import NANO_INPUT, TOKEN_KEYWORDS, hdvw_family, token_aliases
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
@@ -30,13 +30,24 @@ FAMILY = hdvw_family(
   year      = {2021}
 }""",
     variants={
+        "hdvw_vit_nano": {
+            "img_size": 32,
+            "patch_size": 4,
+            "num_classes": 10,
+            **_size(4, 96, 3, head_dim=32),
+            "mlp_dim": 192,
+        },
         "hdvw_vit_tiny": _size(12, 192, 3),
         "hdvw_vit_small": _size(12, 384, 6),
         "hdvw_vit_base": _size(12, 768, 12),
         "hdvw_vit_large": _size(24, 1024, 16),
         "hdvw_vit_huge": _size(32, 1280, 16, head_dim=80),
     },
-    descriptions={f"hdvw_vit_{size}": f"ViT-{size}, patch 16" for size in _SHORT.values()},
+    descriptions={
+        "hdvw_vit_nano": "our own small ViT for 32 x 32 images",
+        **{f"hdvw_vit_{size}": f"ViT-{size}, patch 16" for size in _SHORT.values()},
+    },
+    inputs={"hdvw_vit_nano": NANO_INPUT},
     tiny={
         "img_size": 32,
         "patch_size": 8,

@@ -1,6 +1,13 @@
 """ResNet: sizes, licences, original names."""
 
-from ._hdvw import CNN_KEYWORDS, cifar100_checkpoint, cnn_aliases, hdvw_family, resnet_sizes
+from ._hdvw import (
+    CNN_KEYWORDS,
+    NANO_INPUT,
+    cifar100_checkpoint,
+    cnn_aliases,
+    hdvw_family,
+    resnet_sizes,
+)
 
 FAMILY = hdvw_family(
     name="resnet",
@@ -14,8 +21,20 @@ FAMILY = hdvw_family(
   year      = {2016}
 }""",
     smoothing=True,
-    variants=resnet_sizes("resnet", (18, 34, 50, 101, 152)),
-    descriptions={f"resnet_{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
+    variants={
+        "resnet_nano": {
+            "num_classes": 10,
+            "num_blocks": (1, 1, 1, 1),
+            "widths": (16, 32, 64, 96),
+            "stem": False,
+        },
+        **resnet_sizes("resnet", (18, 34, 50, 101, 152)),
+    },
+    descriptions={
+        "resnet_nano": "our own small ResNet for 32 x 32 images",
+        **{f"resnet_{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
+    },
+    inputs={"resnet_nano": NANO_INPUT},
     tiny={
         "num_classes": 7,
         "num_blocks": (1, 2, 1, 1),

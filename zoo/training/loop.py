@@ -1,237 +1,229 @@
-"""Train a model of the zoo on images in memory; deterministic from a seed on one machine."""
+"""The training loop: epochs, validation, the best weights, and a state to continue from."""
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..evaluation import Accuracy, measure_accuracy
-from ..preprocessing import preprocess
+from ..errors import DivergedError, NotFoundError
+from ..evaluation import Accuracy
 from ..records import InputSpec
-from .digits import ImageData
+from . import checkpointing
+from .learner import Learner, Machine, open_accelerator
+from .plan import Plan
+from .recipes import Recipe
+from .results import EpochResult, TrainingResult
+from .sources import Images, Source, open_source
+from .validation import Examination
+
+CHECK_EVERY = 50  # steps between looks at the loss: each waits for the GPU
+Parts = Callable[[str], Images | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train. The defaults are the recipe of the bundled digits weights.
+class Sitting:
+    """Where a run keeps its state, and who watches it.
 
     Args:
-        epochs, batch_size, lr, weight_decay: AdamW; one-dimensional parameters and those that
-            `no_weight_decay` names are not decayed.
-        warmup_epochs: linear warm-up, then a half cosine to zero, per step.
-        label_smoothing: of the cross entropy.
-        clip_norm: largest norm of the gradient.
-        rotate_degrees, shift, scale: mild augmentation, uniform within +-; shift is a share of the
-            side.
-        ema_decay: of the running average of the weights that is evaluated and kept.
-        seed: of initialisation, order and augmentation.
+        directory: for the checkpoint after every epoch; None keeps none.
+        job: JSON values that a continued run must share; stored with the checkpoint.
+        resume: continue from the checkpoint; without one, start.
+        on_start: called with the steps done already and in all.
+        on_step, on_epoch: called after each; `on_epoch` also gets the network that is evaluated.
     """
 
-    epochs: int = 90
-    batch_size: int = 64
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    warmup_epochs: int = 5
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0
-    rotate_degrees: float = 10.0
-    shift: float = 0.06
-    scale: float = 0.1
-    ema_decay: float = 0.99
-    seed: int = 0
+    directory: Path | None = None
+    job: dict[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    on_start: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[], None] = lambda: None
+    on_epoch: Callable[[EpochResult, nn.Module], None] = lambda result, model: None
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """One line of the training curve."""
+@dataclass
+class _Progress:
+    """What a run knows so far: epochs done, the curve, the best of it with its weights."""
 
-    epoch: int
-    loss: float
-    validation: Accuracy
-    seconds: float
+    epoch: int = 0
+    curve: list[EpochResult] = field(default_factory=list)
+    best: EpochResult | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
 
+    def add(self, result: EpochResult, average: nn.Module) -> None:
+        self.curve.append(result)
+        if self.best is None or result.validation.correct >= self.best.validation.correct:
+            self.best = result
+            self.state = {k: v.detach().cpu().clone() for k, v in average.state_dict().items()}
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What training leaves: weights of the best epoch by validation accuracy, and how it went.
-
-    `test` is measured once, after the choice, on images that neither training nor choice has seen.
-    """
-
-    state: dict[str, Tensor]
-    recipe: Recipe
-    best: EpochResult
-    test: Accuracy
-    curve: tuple[EpochResult, ...]
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values for metrics.json."""
-        return {
-            "recipe": asdict(self.recipe),
-            "best_epoch": self.best.epoch,
-            "validation": self.best.validation.to_dict(),
-            "test": self.test.to_dict(),
-            "seconds": round(self.seconds, 1),
-            "curve": [
-                {
-                    "epoch": row.epoch,
-                    "loss": round(row.loss, 5),
-                    "validation_acc1_percent": round(row.validation.percent, 3),
-                }
-                for row in self.curve
-            ],
-        }
-
-
-def to_tensor(data: ImageData, spec: InputSpec) -> Tensor:
-    """Preprocess all images of a part. Returns: float32 (n, C, H, W)."""
-    return torch.from_numpy(np.stack([preprocess(image, spec) for image in data.images]))
+    def result(self, recipe: Recipe, test: Accuracy | None, images: int) -> TrainingResult:
+        assert self.best is not None  # the last epoch is always validated
+        return TrainingResult(
+            self.state, recipe, self.best, test, tuple(self.curve), self.seconds, images
+        )
 
 
 def train(
     model: nn.Module,
     spec: InputSpec,
-    parts: Callable[[str], ImageData],
+    parts: Parts,
     recipe: Recipe,
-    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    machine: Machine | None = None,
+    sitting: Sitting | None = None,
+    frozen: tuple[nn.Module, ...] = (),
 ) -> TrainingResult:
     """Train `model` in place on ``parts("train")``, choose by "validation", measure "test" once.
 
     Args:
         spec: preprocessing; must fit the model.
-        parts: part name -> images.
-        on_epoch: called after every epoch, e.g. to draw a progress bar.
+        parts: part name -> images, or None for a test part that does not exist.
+    Returns: the result; on all processes the same. `model` holds the best weights, in eval mode.
+    Raises: DivergedError (its `result` holds what was good until then), ResourceError, ConfigError.
     """
-    started = time.perf_counter()
-    images = {part: to_tensor(parts(part), spec) for part in ("train", "validation")}
-    targets = {part: parts(part).targets for part in ("train", "validation", "test")}
-    generator = torch.Generator().manual_seed(recipe.seed)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    steps = math.ceil(len(images["train"]) / recipe.batch_size)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(recipe, steps))
-    curve: list[EpochResult] = []
-    best, state = None, {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        for epoch in range(1, recipe.epochs + 1):
-            tick = time.perf_counter()
-            loss = _epoch(
-                model, average, images["train"], torch.from_numpy(targets["train"]), recipe,
-                optimizer, schedule, generator,
-            )  # fmt: skip
-            validation = _accuracy(average, images["validation"], targets["validation"])
-            result = EpochResult(epoch, loss, validation, time.perf_counter() - tick)
-            curve.append(result)
-            if best is None or validation.correct >= best.validation.correct:
-                best = result
-                state = {key: value.clone() for key, value in average.state_dict().items()}
-            on_epoch(result)
-    model.load_state_dict(state)
-    model.eval()
-    test = _accuracy(model, to_tensor(parts("test"), spec), targets["test"])
-    assert best is not None  # epochs >= 1
-    seconds = time.perf_counter() - started
-    return TrainingResult(state, recipe, best, test, tuple(curve), seconds)
-
-
-def _epoch(
-    model: nn.Module,
-    average: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    generator: torch.Generator,
-) -> float:
-    model.train()
-    total = 0.0
-    order = torch.randperm(len(images), generator=generator)
-    for chosen in order.split(recipe.batch_size):
-        x = augment(images[chosen], recipe, generator)
-        loss = F.cross_entropy(model(x), targets[chosen], label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        optimizer.step()
-        schedule.step()
-        _update_average(average, model, min(recipe.ema_decay, _warm(schedule.last_epoch)))
-        total += float(loss.detach()) * len(chosen)
-    return total / len(images)
-
-
-def _warm(step: int) -> float:
-    return (1 + step) / (10 + step)
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for kept, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(value, 1 - decay)
-        else:
-            kept.copy_(value)
-
-
-def _accuracy(model: nn.Module, images: Tensor, targets: np.ndarray[Any, Any]) -> Accuracy:
-    def logits(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        with torch.inference_mode():
-            return model(torch.from_numpy(batch)).numpy()
-
-    return measure_accuracy(logits, images.numpy(), targets)
-
-
-def _cosine(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    warm, total = recipe.warmup_epochs * steps, recipe.epochs * steps
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-
-    return factor
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
-    decay, keep = [], []
-    for name, parameter in model.named_parameters():
-        (keep if parameter.ndim <= 1 or name in spared else decay).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
-
-
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Random rotation, shift and scale per image, bilinear, edges repeated. (B, C, H, W) -> the
-    same.
-    """
-    count = len(images)
-
-    def uniform(bound: float) -> Tensor:
-        return (torch.rand(count, generator=generator) * 2 - 1) * bound
-
-    angle = torch.deg2rad(uniform(recipe.rotate_degrees))
-    zoom = 1 / (1 + uniform(recipe.scale))
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    rows = (
-        torch.stack([cos, -sin, uniform(2 * recipe.shift)], dim=1),
-        torch.stack([sin, cos, uniform(2 * recipe.shift)], dim=1),
+    machine, sitting = machine or Machine(), sitting or Sitting()
+    images, validation, test = (parts(name) for name in ("train", "validation", "test"))
+    if images is None or validation is None:
+        raise NotFoundError("training needs images to train on and images to validate on")
+    accelerator = open_accelerator(recipe, machine)
+    plan = Plan(
+        count=len(images),
+        batch_size=recipe.batch_size,
+        repeats=recipe.repeats,
+        world=accelerator.num_processes,
+        seed=recipe.seed,
     )
-    theta = torch.stack(rows, dim=1)  # (B, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    source = open_source(images, spec, recipe, machine.workers)
+    examination = Examination(validation, spec, recipe, machine.workers)
+    with _forked(accelerator.device):
+        classes = len(images.labels)
+        learner = Learner(model, recipe, machine, accelerator, plan.steps, classes, frozen)
+        progress = _restore(learner, sitting) if sitting.resume else _Progress()
+        try:
+            _epochs(learner, source, plan, examination, progress, sitting)
+        except DivergedError as error:
+            if progress.best is not None:
+                error.result = progress.result(recipe, None, len(images))
+                _keep_best(learner, progress)
+            raise
+        _keep_best(learner, progress)
+        score = None
+        if test is not None:
+            score = Examination(test, spec, recipe, machine.workers).accuracy(model, accelerator)
+    model.cpu()
+    return progress.result(recipe, score, len(images))
 
 
-def scaled(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with the fields that are not None replaced."""
-    return replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+def _forked(device: torch.device) -> Any:
+    """Leave the global generators as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _epochs(
+    learner: Learner,
+    source: Source,
+    plan: Plan,
+    examination: Examination,
+    progress: _Progress,
+    sitting: Sitting,
+) -> None:
+    """All epochs that are left. Raises: DivergedError, ResourceError."""
+    recipe, accelerator = learner.recipe, learner.accelerator
+    started, before = time.perf_counter(), progress.seconds
+    last = recipe.total_epochs
+    sitting.on_start(progress.epoch * plan.steps, last * plan.steps)
+    for epoch in range(progress.epoch + 1, last + 1):
+        tick = time.perf_counter()
+        loss = _epoch(learner, source, plan, epoch, sitting)
+        if epoch % recipe.validate_every and epoch != last:
+            continue
+        found = examination.accuracy(learner.average, accelerator)
+        lr = float(learner.raw_optimizer.param_groups[0]["lr"])
+        result = EpochResult(epoch, loss, found, time.perf_counter() - tick, lr)
+        progress.add(result, learner.average)
+        progress.epoch, progress.seconds = epoch, before + time.perf_counter() - started
+        if sitting.directory is not None and accelerator.is_main_process:
+            _store(sitting.directory, learner, progress, sitting.job)
+        sitting.on_epoch(result, learner.average)
+
+
+def _epoch(learner: Learner, source: Source, plan: Plan, epoch: int, sitting: Sitting) -> float:
+    """Returns: the mean loss over the images of all processes. Raises: DivergedError."""
+    accelerator = learner.accelerator
+    learner.train_mode()
+    total = torch.zeros((), device=accelerator.device)
+    first = (epoch - 1) * plan.steps
+    batches = source.batches(
+        epoch, plan.epoch(epoch), accelerator.process_index, accelerator.num_processes
+    )
+    for step, (x, y) in enumerate(batches):
+        total += learner.step(x, y, first + step) * len(x)
+        if step % CHECK_EVERY == 0:
+            _check_finite(accelerator, total, epoch, step)
+        sitting.on_step()
+    learner.end_epoch()
+    _check_finite(accelerator, total, epoch, plan.steps - 1)
+    return float(accelerator.reduce(total, reduction="sum")) / plan.images
+
+
+def _check_finite(accelerator: Any, total: Tensor, epoch: int, step: int) -> None:
+    """All processes see the same sum, so all stop together."""
+    if not torch.isfinite(accelerator.reduce(total.clone(), reduction="sum")):
+        raise DivergedError(
+            f"the loss is no longer a number in epoch {epoch}, by step {step + 1}; a smaller --lr, "
+            "a longer warm-up or --amp no may help"
+        )
+
+
+def _keep_best(learner: Learner, progress: _Progress) -> None:
+    """The best weights in the caller's model, without Accelerate's wrappers."""
+    learner.accelerator.unwrap_model(learner.net, keep_fp32_wrapper=False)
+    learner.model.load_state_dict(progress.state)
+    learner.model.eval()
+
+
+def _store(directory: Path, learner: Learner, progress: _Progress, job: dict[str, Any]) -> None:
+    tensors, values = checkpointing.pack_optimizer(learner.raw_optimizer)
+    groups = {
+        "model": learner.model.state_dict(),
+        "average": learner.average.state_dict(),
+        "best": progress.state,
+        "optimizer": tensors,
+    }
+    scaler = learner.accelerator.scaler
+    facts = {
+        "job": job,
+        "optimizer": values,
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "epoch": progress.epoch,
+        "curve": [asdict(row) for row in progress.curve],
+        "best_epoch": progress.best.epoch if progress.best else None,
+        "seconds": progress.seconds,
+    }
+    checkpointing.write_checkpoint(directory, groups, facts)
+
+
+def _restore(learner: Learner, sitting: Sitting) -> _Progress:
+    directory = sitting.directory
+    if directory is None or not (directory / checkpointing.FILE).exists():
+        return _Progress()
+    groups, facts = checkpointing.read_checkpoint(directory)
+    checkpointing.check_same_job(sitting.job, facts["job"], directory)
+    learner.model.load_state_dict(groups["model"])
+    learner.average.load_state_dict(groups["average"])
+    checkpointing.unpack_optimizer(
+        learner.raw_optimizer, groups.get("optimizer", {}), facts["optimizer"]
+    )
+    if facts["scaler"]:
+        learner.accelerator.scaler.load_state_dict(facts["scaler"])
+    curve = [
+        EpochResult(**{**row, "validation": Accuracy(**row["validation"])})
+        for row in facts["curve"]
+    ]
+    best = next(row for row in curve if row.epoch == facts["best_epoch"])
+    return _Progress(facts["epoch"], curve, best, groups["best"], facts["seconds"])

@@ -1,0 +1,69 @@
+"""What is computed from several runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.seeds import read_runs, summarize
+from benchmarks.small_data import mean_interval
+from benchmarks.small_data import summarize as summarize_sweep
+from zoo.errors import ConfigError
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    mean, low, high = mean_interval([90.0, 92.0, 94.0])
+    assert mean == 92
+    assert (low, high) == pytest.approx((92 - 4.968, 92 + 4.968), abs=1e-3)  # 4.303 * 2 / sqrt(3)
+    assert mean_interval([100.0, 99.0, 100.0])[2] == 100
+
+
+def _write(folder: Path, seed: int, **changes: Any) -> Path:
+    folder.mkdir()
+    accuracy = {"correct": 300 + seed, "acc1_percent": 80.0 + seed}
+    content = {
+        "model": "convit_nano",
+        "data": "digits",
+        "recipe": {"seed": seed, "lr": 1e-3, **changes},
+        "validation": accuracy,
+        "test": accuracy,
+        "seconds": 1.0,
+    }
+    (folder / "metrics.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_runs_are_summarised_by_seed(tmp_path: Path) -> None:
+    runs = read_runs([_write(tmp_path / str(seed), seed) for seed in (2, 0, 1)])
+    found = summarize(runs)
+    assert [run["seed"] for run in found["runs"]] == [0, 1, 2]
+    assert found["test_acc1_percent"]["mean"] == 81.0
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_refused(tmp_path: Path) -> None:
+    folders = [_write(tmp_path / "a", 0), _write(tmp_path / "b", 1, lr=2e-3)]
+    with pytest.raises(ConfigError, match="differ in their seed alone"):
+        read_runs(folders)
+
+
+def test_the_sweep_is_grouped_by_model_and_fraction() -> None:
+    rows = [
+        {
+            "settings": {"model": model},
+            "fraction": fraction,
+            "training_images": int(1000 * fraction),
+            "test": {"acc1_percent": 90.0 + seed},
+            "seconds": 2.0,
+        }
+        for model in ("b", "a")
+        for fraction in (1.0, 0.1)
+        for seed in (0, 1, 2)
+    ]
+    found = summarize_sweep(rows)
+    assert list(found) == ["b", "a"]
+    assert list(found["a"]) == [0.1, 1.0]
+    assert found["a"][0.1]["images"] == 100
+    assert found["a"][0.1]["acc1_percent"][0] == 91

@@ -1,0 +1,75 @@
+"""The run directory as a model reference; motion in memory; accuracy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from zoo.datasets import open_dataset
+from zoo.evaluation import Accuracy, measure_accuracy
+from zoo.training.recipes import RECIPES
+from zoo.training.sources import draw_motions, move, to_tensor
+
+
+def test_the_run_directory_is_a_model_reference(tiny_run: Path) -> None:
+    names = sorted(p.name for p in tiny_run.iterdir())
+    assert names == [
+        "README.md", "config.json", "confusion.png", "curves.png", "manifest.json", "metrics.json",
+        "model.safetensors",
+    ]  # fmt: skip
+    model = zoo.create_model(str(tiny_run), pretrained=True)
+    assert model.pretrained_cfg.name == "convit_nano.digits"
+    assert model.pretrained_cfg.labels == tuple("0123456789")
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    assert metrics["test"]["total"] == 364
+    assert len(metrics["curve"]) == 1
+    config = json.loads((tiny_run / "config.json").read_text())
+    assert config["architecture"] == "zoo_convit_nano"
+
+
+def test_a_run_directory_without_weights_says_so(tiny_run: Path) -> None:
+    (tiny_run / "model.safetensors").unlink()
+    with pytest.raises(zoo.errors.NoWeightsError, match=r"no model\.safetensors"):
+        zoo.create_model(str(tiny_run), pretrained=True)
+
+
+def test_a_changed_run_directory_is_refused(tiny_run: Path) -> None:
+    path = tiny_run / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(zoo.errors.IntegrityError, match="has SHA-256"):
+        zoo.create_model(str(tiny_run), pretrained=True)
+
+
+def test_wilson_interval_of_known_counts() -> None:
+    low, high = Accuracy(90, 100).interval_percent
+    assert low == pytest.approx(82.56, abs=0.01)
+    assert high == pytest.approx(94.48, abs=0.01)
+    assert Accuracy(10, 10).interval_percent[1] == pytest.approx(100)
+
+
+def test_accuracy_counts_over_batches() -> None:
+    images = np.arange(10)
+    found = measure_accuracy(lambda batch: np.eye(10)[batch], images, images % 9, batch_size=3)
+    assert (found.correct, found.total) == (9, 10)
+    with pytest.raises(ValueError, match="equally many"):
+        measure_accuracy(lambda batch: batch, images, images[:3])
+
+
+def test_motion_keeps_shape_and_is_mild() -> None:
+    spec = zoo.get_record("convit_nano").input
+    images = to_tensor(open_dataset("digits", "validation").subset(range(8)), spec)
+    recipe = RECIPES["digits"]
+    moved = move(images, draw_motions(8, recipe, torch.Generator().manual_seed(0)))
+    assert moved.shape == images.shape
+    assert not torch.equal(moved, images)
+    still = replace(recipe, rotate_degrees=0.0, shift=0.0, scale=0.0)
+    same = move(images, draw_motions(8, still, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(same, images, atol=1e-4, rtol=0)

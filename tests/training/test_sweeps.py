@@ -1,0 +1,125 @@
+"""Grids, and weights that are trained again by their record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import zoo
+from zoo.cli import cli
+from zoo.errors import ConfigError
+from zoo.training.grids import GRIDS, get_grid
+from zoo.training.recipes import RECIPES
+from zoo.training.starting import create_start
+from zoo.training.sweeps import run_sweep
+
+TRY = """
+model = "convit_nano"
+recipe = "digits"
+seeds = [0, 1]
+fractions = [0.1]
+rows = [{depth = 1, local_up_to_layer = 0, embed_dim = 16}]
+[set]
+epochs = 1
+validate_every = 5
+[grid]
+depth = [2]
+embed_dim = [16]
+local_up_to_layer = [1]
+"recipe.lr" = [1e-3]
+"""
+
+
+def test_a_sweep_is_run_once_and_read_afterwards(tmp_path: Path) -> None:
+    file = tmp_path / "try.toml"
+    file.write_text(TRY)
+    done: list[str] = []
+    content = run_sweep(
+        get_grid(str(file)), tmp_path / "out", None, lambda n, of, row: done.append(row["run"])
+    )
+    assert len(done) == len(set(done)) == 4
+    rows = json.loads((tmp_path / "out" / "sweep.json").read_text())["rows"]
+    assert rows == content["rows"]
+    assert rows[2]["settings"]["recipe.lr"] == 1e-3
+    assert {"settings", "fraction", "seed", "run", "validation", "test"} <= rows[0].keys()
+    metrics = json.loads((tmp_path / "out" / rows[2]["run"] / "metrics.json").read_text())
+    assert metrics["recipe"]["lr"] == 1e-3
+    assert rows[2]["validation"] == metrics["validation"]
+    times = [(tmp_path / "out" / run / "model.safetensors").stat().st_mtime_ns for run in done]
+    table = CliRunner().invoke(cli, ["train", "--sweep", str(file), "--out", str(tmp_path / "out")])
+    assert table.exit_code == 0, table.output
+    assert "depth=2, embed_dim=16" in table.stdout
+    assert times == [
+        (tmp_path / "out" / run / "model.safetensors").stat().st_mtime_ns for run in done
+    ]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_shipped_grids_build(name: str) -> None:
+    for _, job in GRIDS[name].jobs():
+        if job.recipe.seed == 0 and job.fraction == GRIDS[name].fractions[0]:
+            model = create_start(job, tuple("0123456789"))
+            assert model.num_classes == 10
+
+
+def test_the_small_data_sweep_gives_all_the_same_budget() -> None:
+    jobs = [job for _, job in GRIDS["small-data"].jobs()]
+    assert len(jobs) == 4 * 4 * 3
+    assert len({job.recipe.epochs for job in jobs}) == 1
+    budgets = {round(job.planned.epochs * job.fraction) for job in jobs}
+    assert budgets == {RECIPES["small-data"].epochs}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('models = ["a"]', "unknown 'models'"),
+        ("seeds = []", "seeds is empty"),
+        ("grid = 3", "not a grid"),
+        ("rows = [{}]", "no model"),
+        ('model = "convit_nano"\n[grid]\n"recipe.epoch" = [3]', "did you mean 'epochs'"),
+        ("not toml", "not a grid"),
+    ],
+)
+def test_bad_grids_are_explained(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        get_grid(str(tmp_path / "grid.toml"))
+
+
+def test_unknown_grids_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'small-data'"):
+        get_grid("smalldata")
+
+
+def test_reproducing_needs_weights_that_were_trained_here(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["train", "--reproduce", "resnet_18", "--out", str(tmp_path)], catch_exceptions=True
+    )
+    assert isinstance(done.exception, zoo.errors.NoWeightsError)
+
+
+def test_records_of_trained_weights_name_a_recipe() -> None:
+    for name in zoo.list_models(pretrained=True):
+        for weights in zoo.get_record(name).weights:
+            assert not weights.recipe or weights.recipe in RECIPES, weights.name
+
+
+def test_weights_are_trained_again_by_their_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = zoo.get_record("convit_nano")
+    assert record.selected is not None
+    ours = replace(record.selected, recipe="digits-short", seed=7)
+    monkeypatch.setattr(zoo.registry, "get_record", lambda name: replace(record, selected=ours))
+    words = ["train", "--reproduce", "convit_nano", "--epochs", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert f"{ours.name}: other bytes" in done.stdout
+    recipe = json.loads((tmp_path / "metrics.json").read_text())["recipe"]
+    assert (recipe["name"], recipe["seed"], recipe["epochs"]) == ("digits-short", 7, 1)
+    assert zoo.create_model(str(tmp_path), pretrained=True).pretrained_cfg.tag == "digits"
