@@ -11,19 +11,22 @@ from torch import Tensor
 
 from tests.reference import naive
 from tests.reference.naive import close, gradients, on_one_thread, state
-from zoo.layers import conv_attention
-from zoo.layers.conv_attention import ConvAttention2d
+from zoo.layers.conv_attention import FORMS, ConvAttention2d
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SHAPES = [(4, 4), (3, 5), (1, 6)]
 WINDOWS = [(1, 1), (3, 1), (5, 1), (7, 1), (3, 2), (5, 3)]  # kernel size, dilation
-FORMS = {"bands": 10_000, "shifts": 0}  # the widest map that uses bands
 
 
-@pytest.fixture(params=FORMS, ids=FORMS)
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both exact forms of the same sum, whatever the width of the map."""
-    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS[request.param])
+    """Every exact form of the same sum, whatever the size of the map."""
+    original = ConvAttention2d.__init__
+
+    def build(self: ConvAttention2d, *args: Any, **keywords: Any) -> None:
+        original(self, *args, **{"form": request.param, **keywords})
+
+    monkeypatch.setattr(ConvAttention2d, "__init__", build)
     return request.param
 
 
@@ -93,34 +96,81 @@ def test_float32_output_and_gradients_equal_the_float64_twin() -> None:
         close(gradient, wanted, 2e-6)
 
 
+@pytest.mark.parametrize("mask_border", [False, True])
 @pytest.mark.parametrize("shape", [(2, 40), (40, 2), (3, 33)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (5, 2), (7, 1)])
+def test_the_forms_agree_in_output_and_gradients(
+    shape: tuple[int, int], kernel: int, dilation: int, mask_border: bool
+) -> None:
+    x, results = image(*shape).requires_grad_(), []
+    for form in FORMS:
+        module = layer(kernel_size=kernel, dilation=dilation, mask_border=mask_border, form=form)
+        out = module(x)
+        results.append((out, *gradients(out, [x, *module.parameters()])))
+    for other in results[1:]:
+        for actual, expected in zip(other, results[0], strict=True):
+            close(actual, expected, 2e-12)
+
+
+CHOICES = {
+    "small map": ((14, 14), {"kernel_size": 3}, "bands"),
+    "large window on a small map": ((14, 14), {"kernel_size": 7}, "dense"),
+    "large window on a large map": ((21, 21), {"kernel_size": 7}, "bands"),
+    "wide map": ((2, 33), {"kernel_size": 3}, "shifts"),
+    "another padding": ((6, 6), {"kernel_size": 3, "padding": 2, "kv_stride": 2}, "shifts"),
+    "excluded border": ((6, 6), {"kernel_size": 3, "mask_border": True}, "shifts"),
+    "forced": ((6, 6), {"kernel_size": 3, "form": "dense"}, "dense"),
+    "forced where it does not apply": (
+        (6, 6), {"kernel_size": 3, "mask_border": True, "form": "bands"}, "shifts",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "keywords", "expected"), CHOICES.values(), ids=CHOICES)
+def test_the_form_is_chosen_by_sizes_and_settings(
+    size: tuple[int, int], keywords: dict[str, Any], expected: str
+) -> None:
+    module = layer(**keywords)
+    q, k, _ = module._project(image(*size))
+    assert module._choose(q, k, None) == expected
+    assert module._choose(q, k, torch.zeros(1)) == "shifts"  # masks
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="dense, bands, shifts, or None; got 'unfold'"):
+        layer(form="unfold")
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 2)])
-def test_bands_and_shifts_agree_on_wide_maps(
-    shape: tuple[int, int], kernel: int, dilation: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, x = layer(kernel_size=kernel, dilation=dilation), image(*shape).requires_grad_()
-    inputs = [x, *module.parameters()]
-    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS["shifts"])
-    shifts = module(x)
-    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", FORMS["bands"])
-    bands = module(x)
-    close(bands, shifts, 1e-13)
-    for a, b in zip(gradients(bands, inputs), gradients(shifts, inputs), strict=True):
-        close(a, b, 1e-12)
+def test_gradcheck(kernel: int, dilation: int) -> None:
+    module, x = layer(kernel_size=kernel, dilation=dilation), image(2, 3, batch=1)
+    assert torch.autograd.gradcheck(module, (x.requires_grad_(),))
 
 
-@pytest.mark.parametrize(("band_width", "uses_bands"), [(4, True), (3, False)])
-def test_the_widest_banded_map_is_a_constant(
-    band_width: int, uses_bands: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_the_compiled_layer_equals_eager(kernel: int) -> None:
+    module, x = layer(kernel_size=kernel), image(4, 5)
+    with torch.no_grad():
+        close(torch.compile(module, backend="aot_eager")(x), module(x), 1e-13)
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_error_is_at_most_one_and_a_half_times_that_of_the_unfolded_windows(
+    dtype: torch.dtype,
 ) -> None:
-    used: list[bool] = []
-    original = ConvAttention2d._attend_in_bands
-    monkeypatch.setattr(
-        ConvAttention2d, "_attend_in_bands", lambda *args: used.append(True) or original(*args)
-    )
-    monkeypatch.setattr(conv_attention, "_BAND_WIDTH", band_width)
-    layer()(image(9, 4))
-    assert bool(used) == uses_bands
+    module, x = layer(kernel_size=5), image(6, 7, batch=4)
+    expected = twin(module, x)[0]
+    low, x = module.to(dtype), x.to(dtype)
+    q, k, v = low.to_q(x), *low.to_kv(x).chunk(2, dim=1)
+    q = q.reshape(4, 2, 4, 1, 42)
+    k, v = (F.unfold(part, 5, padding=2).reshape(4, 2, 4, 25, 42) for part in (k, v))
+    weights = ((q * k).sum(2, keepdim=True) * low.scale).softmax(3)
+    unfolded = low.to_out((weights * v).sum(3).reshape(4, 8, 6, 7))
+    error, own = ((out.double() - expected).abs().max() for out in (unfolded, low(x)))
+    assert own <= 1.5 * error
 
 
 @pytest.mark.parametrize("shape", [(12, 9), (2, 1, 12, 9), (1, 2, 1, 9), (2, 2, 12, 1)])

@@ -8,17 +8,26 @@ with logit 0 and value 0, as upstream. Where we differ: the default padding keep
 (upstream's default fails), the windows are never unfolded, and what cannot work is refused at
 construction.
 
-Two exact forms of the same sum. *Bands*: one image row of queries against the zero-padded rows of
-its window, with a constant mask that keeps the k columns around each query. *Shifts*: one
-multiply-reduce per window offset. Bands need W * k * (W + 2p) logits per row and win on narrow
-maps, shifts win on wide ones.
+Three exact forms of the same sum:
+
+* *Dense*: plain attention over all N positions under a mask of the window, and one null key. The m
+  positions of a window that lie outside the image have logit 0 and value 0; together they weigh
+  m * exp(0), as one key of logit log(m) and value 0. N * (N + 1) logits, one fused operation: the
+  fastest form for large windows on small maps, and in training.
+* *Bands*: one image row of queries against the zero-padded rows of its window, with a constant mask
+  that keeps the k columns around each query. W * k * (W + 2p) logits per row: narrow maps.
+* *Shifts*: one multiply-reduce per window offset. k * k logits per position: wide maps, and what
+  the others do not cover (masks, strided keys, other paddings).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FORMS = ("dense", "bands", "shifts")
 _BAND_WIDTH = 32  # widest map, in pixels, for which bands beat shifts on CPU
+_DENSE_TOKENS = 400  # most positions, and
+_DENSE_KERNEL = 5  # smallest window, for which dense attention beats bands on CPU
 
 
 class ConvAttention2d(nn.Module):
@@ -35,8 +44,11 @@ class ConvAttention2d(nn.Module):
             share.
         dropout: dropout on the output.
         mask_border: exclude window positions outside the image instead of upstream's logit 0.
+        form: "dense", "bands" or "shifts" to force a form wherever it applies; None chooses by the
+            sizes of map and window.
     Shape: (B, dim_in, H, W) -> (B, dim_out, H, W).
-    Raises: ValueError for an even kernel, or in `forward` for key maps that do not fit the queries.
+    Raises: ValueError for an even kernel or an unknown form, or in `forward` for key maps that do
+        not fit the queries.
     """
 
     def __init__(
@@ -51,8 +63,11 @@ class ConvAttention2d(nn.Module):
         kv_stride: int = 1,
         dropout: float = 0.0,
         mask_border: bool = False,
+        form: str | None = None,
     ) -> None:
         super().__init__()
+        if form is not None and form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, or None; got {form!r}")
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be an odd positive int; got {kernel_size!r}")
         if dilation < 1 or kv_stride < 1:
@@ -67,6 +82,7 @@ class ConvAttention2d(nn.Module):
         self.dilation = dilation
         self.padding = dilation * (kernel_size - 1) // 2 if padding is None else padding
         self.mask_border = mask_border
+        self.form = form
         inner = num_heads * head_dim
         self.to_q = nn.Conv2d(dim_in, inner, 1, bias=False)
         self.to_kv = nn.Conv2d(dim_in, 2 * inner, kv_stride, stride=kv_stride, bias=False)
@@ -77,82 +93,132 @@ class ConvAttention2d(nn.Module):
         row-major.
         """
         q, k, v = self._project(x)
-        bands = mask is None and not self.mask_border and self._keeps_grid(q, k)
-        if bands and q.shape[3] <= _BAND_WIDTH:
+        form = self._choose(q, k, mask)
+        if form == "dense":
+            out = self._attend_densely(q, k, v)
+        elif form == "bands":
             out = self._attend_in_bands(q, k, v)
         else:
-            weights = self._window_weights(q, k, mask)
-            out = sum(
-                weights[..., i : i + 1] * window for i, window in enumerate(self._windows(v, q))
-            )  # (B, nh, H, W, hd)
-        out = out.permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, nh * hd, H, W)
-        return self.to_out(out)
+            out = self._attend_by_shifts(q, k, v, mask)
+        return self.to_out(out)  # (B, nh * hd, H, W) before
 
     def attention_weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention over the window. Shape: (B, C, H, W) -> (B, nh, H * W, k * k), rows sum to
         1.
         """
         q, k, _ = self._project(x)
-        return self._window_weights(q, k, mask).flatten(2, 3)
+        return self._window_weights(q, self._padded(k), mask).flatten(3).transpose(2, 3)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q = self.to_q(x)
         keys, values = self.to_kv(x).chunk(2, dim=1)
-        pad = (0, 0) + (self.padding,) * 4  # channels are last here
-        q = self._heads(self.to_q(x))
-        return q, F.pad(self._heads(keys), pad), F.pad(self._heads(values), pad)
+        return self._heads(q), self._heads(keys), self._heads(values)
 
     def _heads(self, x: Tensor) -> Tensor:
-        x = x.unflatten(1, (self.num_heads, self.head_dim))
-        return x.permute(0, 1, 3, 4, 2)  # (B, nh, H, W, hd)
+        return x.unflatten(1, (self.num_heads, self.head_dim))  # (B, nh, hd, H, W)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, (self.padding,) * 4)
 
     def _reach(self) -> int:
         return self.dilation * (self.kernel_size - 1)
 
-    def _keeps_grid(self, q: Tensor, k: Tensor) -> bool:
-        reach = self._reach()
-        return k.shape[2] - reach == q.shape[2] and k.shape[3] - reach == q.shape[3]
+    def _choose(self, q: Tensor, k: Tensor, mask: Tensor | None) -> str:
+        """The form wanted, or the fastest, among those that give the right sum here."""
+        keeps_grid = self.padding * 2 == self._reach() and k.shape[3:] == q.shape[3:]
+        if mask is not None or not keeps_grid:
+            return "shifts"
+        if self.form is not None and not (self.form == "bands" and self.mask_border):
+            return self.form
+        height, width = q.shape[3:]
+        if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):
+            return "shifts" if self.mask_border else "bands"  # one graph for every size
+        if self.kernel_size >= _DENSE_KERNEL and height * width <= _DENSE_TOKENS:
+            return "dense"
+        bands = not self.mask_border and (width <= _BAND_WIDTH or torch.compiler.is_exporting())
+        return "bands" if bands else "shifts"
+
+    def _near(self, size: int, like: Tensor) -> Tensor:
+        """Which keys of an axis are in the window of which queries. Shape: (size, size), bool."""
+        index = torch.arange(size, device=like.device)
+        offset = index - index[:, None]
+        inside = offset.abs() * 2 <= self._reach()
+        return inside & (offset % self.dilation == 0) if self.dilation > 1 else inside
+
+    def _attend_densely(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        height, width = q.shape[3:]
+        near = self._near(height, q), self._near(width, q)
+        rows, columns = (q.new_zeros(axis.shape).masked_fill(~axis, float("-inf")) for axis in near)
+        bias = rows[:, None, :, None] + columns[None, :, None, :]  # (H, W, H', W')
+        bias = bias.reshape(height * width, -1)
+        # fused kernels want the channels of a head side by side: (B, nh, N, hd)
+        q, k, v = (x.flatten(3).transpose(2, 3) for x in (q, k, v))
+        if self.mask_border:
+            k, v = k.contiguous(), v.contiguous()
+        else:
+            inside = near[0].sum(1)[:, None] * near[1].sum(1)  # (H, W)
+            null = (self.kernel_size**2 - inside).to(q.dtype).log()  # of none: -inf
+            bias = torch.cat((bias, null.reshape(-1, 1)), dim=1)  # (N, N + 1)
+            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))  # the null key, and a copy
+        q = q.contiguous()
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
+        return out.transpose(2, 3).reshape(-1, self.num_heads * self.head_dim, height, width)
 
     def _attend_in_bands(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        height, width = q.shape[2:4]
-        rows = [
-            slice(i * self.dilation, i * self.dilation + height) for i in range(self.kernel_size)
-        ]
+        height, width = q.shape[3:]
+        q, k, v = (x.permute(0, 1, 3, 4, 2).contiguous() for x in (q, k, v))  # (B, nh, H, W, hd)
+        pad = (0, 0) + (self.padding,) * 4
+        k, v = F.pad(k, pad), F.pad(v, pad)
+        starts = range(0, self._reach() + 1, self.dilation) if self._reach() else (0,)
+        rows = [slice(start, start + height) for start in starts]
         k = torch.cat([k[:, :, r] for r in rows], dim=3)  # (B, nh, H, K * (W + 2p), hd)
         v = torch.cat([v[:, :, r] for r in rows], dim=3)
-        offset = torch.arange(width + self._reach()) - torch.arange(width)[:, None]  # (W, W + 2p)
+        keys = torch.arange(width + self._reach(), device=q.device)
+        offset = keys - torch.arange(width, device=q.device)[:, None]  # (W, W + 2p)
         inside = (offset >= 0) & (offset <= self._reach()) & (offset % self.dilation == 0)
-        band = inside.repeat(1, self.kernel_size).to(q.device)  # (W, K * (W + 2p))
-        bias = torch.zeros(band.shape, dtype=q.dtype, device=q.device)
+        band = inside.repeat(1, self.kernel_size)  # (W, K * (W + 2p))
+        bias = torch.zeros((), dtype=q.dtype, device=q.device)
         bias = bias.masked_fill(~band, float("-inf"))
         q, k, v = (x.flatten(1, 2) for x in (q, k, v))  # every row of every head is a head
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
-        return out.unflatten(1, (self.num_heads, height))  # (B, nh, H, W, hd)
+        out = out.unflatten(1, (self.num_heads, height))  # (B, nh, H, W, hd)
+        return out.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+    def _attend_by_shifts(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        weights = self._window_weights(q, self._padded(k), mask).unsqueeze(2)
+        first, *others = self._windows(self._padded(v), q)
+        out = weights[:, :, :, 0] * first  # (B, nh, hd, H, W)
+        for i, window in enumerate(others, start=1):
+            out = torch.addcmul(out, weights[:, :, :, i], window)
+        return out.flatten(1, 2)
 
     def _windows(self, x: Tensor, q: Tensor) -> list[Tensor]:
-        """The padded map seen at each window offset, row-major. Shape: each (B, nh, H or 1, W or 1,
-        hd).
+        """The padded map seen at each window offset, row-major. Shape: each (B, nh, hd, H or 1,
+        W or 1).
         """
-        height, width = x.shape[2] - self._reach(), x.shape[3] - self._reach()
-        if (height, width) != tuple(q.shape[2:4]) and (height, width) != (1, 1):
+        height, width = x.shape[3] - self._reach(), x.shape[4] - self._reach()
+        if (height, width) != tuple(q.shape[3:]) and (height, width) != (1, 1):
             raise ValueError(
                 f"the windowed key map is {height} x {width} but the query map is "
-                f"{q.shape[2]} x {q.shape[3]}; use padding=None and kv_stride=1 to keep the grid"
+                f"{q.shape[3]} x {q.shape[4]}; use padding=None and kv_stride=1 to keep the grid"
             )
         steps = range(0, self._reach() + 1, self.dilation) if self._reach() else (0,)
-        return [x[:, :, i : i + height, j : j + width] for i in steps for j in steps]
+        return [x[..., i : i + height, j : j + width] for i in steps for j in steps]
 
     def _window_weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Softmax over the window: (B, nh, k * k, H, W), of the padded keys."""
         windows = self._windows(k, q)
-        logits = torch.stack([(q * w).sum(-1) for w in windows], dim=-1) * self.scale
+        q = q * self.scale
+        logits = torch.stack([(q * w).sum(2) for w in windows], dim=2)
         if self.mask_border:
             logits = logits + self._border_bias(q, k)
         if mask is not None:
-            shape = (*q.shape[:2], q.shape[2] * q.shape[3], len(windows))
-            logits = logits + mask.expand(shape).reshape(logits.shape)
-        return logits.softmax(-1)  # (B, nh, H, W, K * K)
+            shape = (*q.shape[:2], q.shape[3] * q.shape[4], len(windows))
+            logits = logits + mask.expand(shape).transpose(2, 3).reshape(logits.shape)
+        return logits.softmax(2)
 
     def _border_bias(self, q: Tensor, k: Tensor) -> Tensor:
-        height, width = (side - 2 * self.padding for side in k.shape[2:4])  # before padding
-        inside = F.pad(q.new_ones(1, 1, height, width, 1), (0, 0) + (self.padding,) * 4)
-        inside = torch.cat(self._windows(inside, q), dim=-1)  # (1, 1, H or 1, W or 1, K * K)
+        height, width = (side - 2 * self.padding for side in k.shape[3:])  # before padding
+        inside = self._padded(q.new_ones(1, 1, 1, height, width))
+        inside = torch.cat(self._windows(inside, q), dim=2)  # (1, 1, K * K, H or 1, W or 1)
         return torch.zeros_like(inside).masked_fill(inside == 0, float("-inf"))

@@ -3,19 +3,20 @@
 d'Ascoli et al. 2021, *ConViT: Improving Vision Transformers with Soft Convolutional Inductive
 Biases*, arXiv:2103.10697. State-dict keys follow facebookresearch/convit `convit.py`. Where we
 differ: the grid is an argument (upstream takes the square root of N), and the positional softmax is
-computed in its factors (`psa.py`): P @ v is two small products, over columns and over rows,
-O(N (H + W)) instead of O(N^2). Both halves of the blend have rows that sum to one, so upstream's
-final renormalisation changes nothing.
+computed in its factors (`position_factors.py`), so that the position term costs O(N (H + W)). Both
+halves of the blend have rows that sum to one, so upstream's final renormalisation changes nothing.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .psa import PositionalSelfAttention, check_heads, init_linear_
+from . import position_factors
+from .psa import PositionalSelfAttention, check_heads, init_linear_, parts_of
 
 GATINGS = ("learned", "fixed", "none")
 FREEZES = ("none", "position", "layer")
+_LEAST_SCALE = 2.0**-10  # keeps the factors of an exported graph in the range of float16
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -52,9 +53,14 @@ class MultiHeadSelfAttention(nn.Module):
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x (B, nh, N, hd)
-        return q, k, v
+        heads = (self.num_heads, dim // self.num_heads)
+        if torch.compiler.is_exporting():
+            parts = (part.unflatten(2, heads) for part in parts_of(x, self.qkv, 3))
+            q, k, v = (part.transpose(1, 2) for part in parts)
+        else:
+            qkv = self.qkv(x).reshape(batch, tokens, 3, *heads)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v  # (B, nh, N, hd) each
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._qkv(x)
@@ -141,16 +147,39 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         if self.gating_param is None:
             return super().forward(x, grid)
         grid = self._check_grid(x, grid)
-        v = self._heads(self.v(x))
+        if torch.compiler.is_exporting() and not self.training:
+            return self._forward_as_graph(x, grid)
+        v = self.v(x)  # (B, N, nh * hd)
         if self.training and self.attn_drop > 0.0:
             weights = F.dropout(self.attention_weights(x, grid), self.attn_drop)
-            out = weights @ v  # (B, nh, N, hd)
-        else:
-            q, k = self._qk(x)
-            content = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-            position = self._attend_by_position(v, grid)
-            out = torch.lerp(content, position, self._gate(v.dtype))
-        return self._project(out)
+            return self._project(weights @ self._heads(v))
+        content = self._attend_by_content(x, v)
+        rows, columns = self.position_factors(grid, v.dtype)
+        position = position_factors.attend(rows, columns, v)  # (B, nh, H, W, hd)
+        out = _blend(content.view(position.shape), position, self._gate(v.dtype).unsqueeze(-1))
+        return self._project(out.flatten(2, 3))
+
+    def _forward_as_graph(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The same sum with its factors moved to where an exported graph folds them into constants.
+
+        With c = max(1 - g, 2**-10), (1 - g) A v + g P v = (1 - g) / c A (c v) + (g / c) P (c v).
+        The value projection takes c, the row factors take g / c, and (1 - g) / c is 1, so that it
+        leaves the graph, unless a gate is within 2**-10 of 1.
+        """
+        gate, rest = self.gating_param.sigmoid(), (-self.gating_param).sigmoid()
+        scale = rest.clamp(min=_LEAST_SCALE)
+        wide = scale.repeat_interleave(self.v.out_features // self.num_heads)  # per channel
+        bias = None if self.v.bias is None else self.v.bias * wide
+        v = F.linear(x, self.v.weight * wide[:, None], bias)
+        content = self._attend_by_content(x, v) * (rest / scale)[:, None, None]
+        rows, columns = self.position_factors(grid)
+        rows = rows * (gate / scale)[:, None, None]
+        position = position_factors.attend_as_graph(rows, columns, v)
+        return self.proj_drop(self.proj(content.transpose(1, 2).flatten(2) + position))
+
+    def _attend_by_content(self, x: Tensor, v: Tensor) -> Tensor:
+        q, k = self._qk(x)
+        return F.scaled_dot_product_attention(q, k, self._heads(v), scale=self.scale)
 
     def attention_weights(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """The blended attention matrices, without dropout. Shape: (B, N, C) -> (B, nh, N, N)."""
@@ -160,22 +189,19 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         q, k = self._qk(x)
         content = (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
         rows, columns = self.position_factors(grid, x.dtype)
-        position = torch.einsum("hij,hkl->hikjl", rows, columns).reshape(
-            self.num_heads, x.shape[1], x.shape[1]
-        )
+        position = position_factors.joint(rows, columns)  # (nh, N, N)
         gate = self._gate(x.dtype)
         return (1 - gate) * content + gate * position
 
     def _gate(self, dtype: torch.dtype) -> Tensor:
         return self.gating_param.sigmoid().to(dtype).reshape(-1, 1, 1)  # (nh, 1, 1)
 
-    def _attend_by_position(self, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        rows, columns = self.position_factors(grid, v.dtype)
-        height, width = grid
-        out = v.unflatten(2, (height, width))  # (B, nh, H, W, hd)
-        out = columns.unsqueeze(1) @ out  # over x': (nh, 1, W, W) @ (B, nh, H, W, hd)
-        out = rows @ out.flatten(3)  # over y': (nh, H, H) @ (B, nh, H, W * hd)
-        return out.reshape(v.shape)  # (B, nh, N, hd)
+
+def _blend(content: Tensor, position: Tensor, gate: Tensor) -> Tensor:
+    """(1 - gate) * content + gate * position, into `content` itself where backward needs none."""
+    if content.requires_grad:
+        return torch.lerp(content, position, gate)
+    return content.lerp_(position, gate)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

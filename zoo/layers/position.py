@@ -1,5 +1,6 @@
 """Positions on a patch grid: grids of any image size, and resampling of learned embeddings."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def resample_position_embedding(
     Half precision is resampled in float32. The embedding itself is returned if the grids agree.
     Shape: (1, old_h * old_w, C) -> (1, new_h * new_w, C), row-major.
     """
-    if old == new:
+    if not isinstance(new[0], torch.SymInt) and old == new:  # symbols stand for every grid
         return pos_embed
     grid = pos_embed.reshape(1, *old, -1).permute(0, 3, 1, 2)  # (1, C, Gh, Gw)
     if grid.dtype.itemsize < 4:

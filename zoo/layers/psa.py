@@ -6,21 +6,18 @@ form, which ConViT uses, is `gpsa.py`. State-dict keys are those of GPSA (facebo
 `convit.py`) without the gates. Relative positions are built in at least float32 from the weights'
 own device and never stored.
 
-The positional logit w0*dx + w1*dy + w2*(dx^2 + dy^2) + b is a function of dx plus a function of dy,
-so on a full grid its softmax is an outer product, P = Py (x) Px, with
-
-    Px[x, x'] = softmax_x'(w0*dx + w2*dx^2)        Py[y, y'] = softmax_y'(w1*dy + w2*dy^2)
-
-and softmax(content + position) = softmax(content + log Py + log Px), which no precision overflows.
+The positional softmax is an outer product, P = Py (x) Px (`position_factors.py`), so
+softmax(content + position) = softmax(content + log Py + log Px), which no precision overflows.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import position_factors
 from .drop_path import truncated_normal_
 
 
@@ -41,6 +38,18 @@ def _check_scaling(position_scaling: str, base_grid: tuple[int, int] | None) -> 
         )
 
 
+def parts_of(x: Tensor, layer: nn.Linear, parts: int) -> list[Tensor]:
+    """`layer(x)` in equal parts along the width, a product each.
+
+    In an exported graph the slices of the weights are constants, and slices of the output, which
+    would run every time, are not needed.
+    """
+    size = layer.out_features // parts
+    spans = [slice(i * size, (i + 1) * size) for i in range(parts)]
+    bias = layer.bias
+    return [F.linear(x, layer.weight[s], None if bias is None else bias[s]) for s in spans]
+
+
 def init_linear_(module: nn.Module) -> None:
     """Weights of all linear layers tn(0.02), biases 0, as ConViT starts."""
     for child in module.modules():
@@ -58,14 +67,6 @@ def kernel_offsets(num_heads: int) -> list[tuple[float, float]]:
     side = math.isqrt(num_heads)
     centre = (side - 1) / 2
     return [(j - centre, i - centre) for j in range(side) for i in range(side)]
-
-
-def _flushed(probabilities: Tensor) -> Tensor:
-    """Probabilities with those set to 0 that no sum can show: subnormal numbers, of which a local
-    head has many, make a product on the CPU up to ten times slower.
-    """
-    unseen = torch.finfo(probabilities.dtype).tiny * 1e8  # 1e-30 in float32
-    return F.threshold(probabilities, unseen, 0.0)
 
 
 class PositionalSelfAttention(nn.Module):
@@ -133,6 +134,7 @@ class PositionalSelfAttention(nn.Module):
         self.proj = nn.Linear(inner, dim)
         self.pos_proj = nn.Linear(3, num_heads)
         self.proj_drop = nn.Dropout(proj_drop)
+        self._last_factors = position_factors.LastFactors()
         init_linear_(self)
         if use_local_init:
             self.local_init_(locality_strength, centres)
@@ -195,7 +197,10 @@ class PositionalSelfAttention(nn.Module):
 
     def position_bias(self, grid: tuple[int, int], dtype: torch.dtype | None = None) -> Tensor:
         """Logarithm of the positional attention, (nh, N, N), in `dtype` (that of the weights)."""
-        rows, columns = (logits.log_softmax(-1) for logits in self.position_logits(grid))
+        units = self._unit(grid, 0), self._unit(grid, 1)
+        rows, columns = position_factors.factors(
+            self.pos_proj.weight, self.pos_proj.bias, grid, units, torch.log_softmax
+        )
         tokens = grid[0] * grid[1]
         joint = rows[:, :, None, :, None] + columns[:, None, :, None, :]  # (nh, H, W, H, W)
         return joint.reshape(-1, tokens, tokens).to(dtype or self.pos_proj.weight.dtype)
@@ -208,40 +213,17 @@ class PositionalSelfAttention(nn.Module):
         Built in at least float32, then cast to `dtype` (default: that of the weights).
         Returns: Py (nh, H, H) and Px (nh, W, W); rows sum to 1; the joint matrix is Py (x) Px.
         """
-        dtype = dtype or self.pos_proj.weight.dtype
-        rows, columns = self._of_axes(grid, lambda logits: _flushed(logits.softmax(-1)).to(dtype))
-        return rows, columns
-
-    def position_logits(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The two terms of the positional logit, (nh, H, H) and (nh, W, W), at least float32."""
-        return self._of_axes(grid, lambda logits: logits)
-
-    def _of_axes(
-        self, grid: tuple[int, int], function: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """`function` of the logits of rows and of columns; of both at once on a square grid."""
-        units = self._unit(grid, 0), self._unit(grid, 1)
-        if grid[0] == grid[1] and units[0] == units[1]:
-            rows, columns = function(self._axis_logits(slice(0, 2), grid[0], units[0])).unbind(0)
-        else:
-            rows, columns = (
-                function(self._axis_logits(slice(axis, axis + 1), grid[axis], units[axis]))[0]
-                for axis in (0, 1)
-            )
-        return rows, columns
-
-    def _axis_logits(self, axes: slice, size: int, unit: float) -> Tensor:
-        """Logits w*d + w2*d^2 + b of d = key - query, (axes, nh, size, size); axis 0 is y."""
         weight = self.pos_proj.weight
-        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        bias = self.pos_proj.bias.to(weight.dtype)[:, None, None]  # cancels; backward reaches it
-        linear = weight[:, :2].flip(1).t()[axes, :, None, None]  # (axes, nh, 1, 1), y before x
-        index = torch.arange(size, device=weight.device, dtype=weight.dtype)
-        offset = index - index[:, None]
-        if unit != 1.0:
-            offset = offset * unit
-        quadratic = torch.addcmul(bias, weight[:, 2, None, None], offset * offset)
-        return torch.addcmul(quadratic, linear, offset)
+        dtype = dtype or weight.dtype
+        units = self._unit(grid, 0), self._unit(grid, 1)
+
+        def build() -> tuple[Tensor, Tensor]:
+            rows, columns = position_factors.factors(
+                weight, self.pos_proj.bias, grid, units, position_factors.probabilities
+            )
+            return rows.to(dtype), columns.to(dtype)
+
+        return self._last_factors.get(weight, (grid, units, dtype, weight.dtype), build)
 
     @torch.no_grad()
     def limit_convolution(self) -> nn.Conv2d:
@@ -282,8 +264,12 @@ class PositionalSelfAttention(nn.Module):
         return x.reshape(batch, tokens, self.num_heads, inner // self.num_heads).transpose(1, 2)
 
     def _qk(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k = self.qk(x).chunk(2, dim=-1)
-        return self._heads(q), self._heads(k)  # (B, nh, N, hd) each
+        if torch.compiler.is_exporting():
+            q, k = parts_of(x, self.qk, 2)
+            return self._heads(q), self._heads(k)
+        qk = self.qk(x).view(x.shape[0], x.shape[1], 2, self.num_heads, -1)
+        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, N, hd) each
+        return q, k
 
     def _check_grid(self, x: Tensor, grid: tuple[int, int] | None) -> tuple[int, int]:
         tokens = x.shape[1]

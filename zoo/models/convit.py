@@ -10,7 +10,6 @@ differ on purpose: `embed_dim` is the total width; images of any size and aspect
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.drop_path import DropPath, drop_path_rates, truncated_normal_
@@ -203,8 +202,8 @@ class ConViT(ImageClassifier):
 
     def _prepend_class_token(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
-            # pad and add: no shape arithmetic in the graph, so that every node stays on the GPU
-            return F.pad(x, (0, 0, 1, 0)) + F.pad(self.cls_token, (0, 0, 0, x.shape[1]))
+            # no shape arithmetic, which would leave the GPU, and no constant as large as the map
+            return torch.cat((self.cls_token + x[:, :1] * 0, x), dim=1)
         return torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
