@@ -1,9 +1,9 @@
-"""Rewrite the generated parts of README.md from measured files; `--check` only compares.
+"""Rewrite the generated parts of README.md and docs/ from measured files; `--check` only compares.
 
     python benchmarks/readme.py [--check]
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nothing in it is typed by hand:
-the accuracy and parity tables come from model_cards/measured/, the demo's output from
+the accuracy, parity and benchmark tables come from model_cards/measured/, the demo's output from
 docs/demo.txt.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 MEASURED = ROOT / "model_cards" / "measured"
 
 
@@ -95,7 +96,7 @@ _SOURCES = {
         )
     },
     "metrics": ("hdvw", "not implemented yet"),
-    "analysis": ("hdvw", "not implemented yet"),
+    "analysis": ("hdvw", "`convattn analyze fourier`, `variance`, `landscape`"),
 }  # fmt: skip
 _SYSTEMS = {
     "convit": "facebookresearch/convit",
@@ -120,26 +121,54 @@ def goldens() -> str:
     return "\n".join(lines)
 
 
+def finetune() -> str:
+    """What `make demo-finetune` printed."""
+    text = (ROOT / "docs" / "finetune.txt").read_text(encoding="utf-8").strip()
+    return f"```\n{text}\n```"
+
+
+def hub() -> str:
+    """What `make demo-hub` printed, from loading by name on."""
+    text = (ROOT / "docs" / "hub.txt").read_text(encoding="utf-8").strip()
+    return f"```\n{text[text.index('2. zoo.create_model') :]}\n```"
+
+
 def demo() -> str:
     """What `make demo` printed."""
     text = (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").strip()
     return f"```\n{text}\n```"
 
 
+def benchmark_highlights() -> str:
+    """The goals that tell most, with what was measured."""
+    from benchmarks import documents
+
+    return documents.highlights()
+
+
+def _benchmark_parts() -> dict[str, Callable[[], str]]:
+    from benchmarks import documents
+
+    return documents.PARTS
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "goldens": goldens,
     "accuracy": accuracy,
     "parity": parity,
+    "benchmarks": benchmark_highlights,
+    "finetune": finetune,
+    "hub": hub,
     "demo": demo,
 }
 
 
-def render(text: str) -> str:
-    """The README with every generated part renewed. Raises: ValueError for a missing part."""
-    for name, part in PARTS.items():
+def render(text: str, parts: dict[str, Callable[[], str]], file: str) -> str:
+    """A document with every generated part renewed. Raises: ValueError for a missing part."""
+    for name, part in parts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if begin not in text or end not in text:
-            raise ValueError(f"README.md has no part {begin} ... {end}")
+            raise ValueError(f"{file} has no part {begin} ... {end}")
         pattern = re.escape(begin) + r".*?" + re.escape(end)
         content = f"{begin}\n{part()}\n{end}"
         text = re.sub(pattern, lambda _, content=content: content, text, flags=re.DOTALL)
@@ -147,13 +176,15 @@ def render(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md, or with --check exit 1 if that would change it."""
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = render(old)
-    if "--check" in sys.argv[1:]:
-        sys.exit("README.md is out of date; run `make docs`" if new != old else 0)
-    path.write_text(new, encoding="utf-8")
+    """Rewrite the documents, or with --check exit 1 if that would change one."""
+    for file, parts in {"README.md": PARTS, "docs/benchmarks.md": _benchmark_parts()}.items():
+        path = ROOT / file
+        old = path.read_text(encoding="utf-8")
+        new = render(old, parts, file)
+        if "--check" in sys.argv[1:] and new != old:
+            sys.exit(f"{file} is out of date; run `make docs`")
+        if new != old:
+            path.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Measurements of this repository: what it costs, beside its peers. Run in a checkout."""

@@ -1,0 +1,280 @@
+"""Tables and sentences of docs/analyses, made from measured rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Rows = list[dict[str, Any]]
+Found = dict[str, Any]
+
+
+def table(verb: str, found: Found) -> list[str]:
+    """A Markdown table of the rows that fit a page."""
+    rows = _TABLES.get(verb, lambda f: f["rows"])(found)
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    names = (key if "." in key else key.replace("_", " ") for key in header)
+    lines = ["| " + " | ".join(names) + " |"]
+    lines.append("|" + "---|" * len(header))
+    return lines + ["| " + " | ".join(_cell(row.get(key)) for key in header) + " |" for row in rows]
+
+
+def claims(verb: str, found: Found) -> list[str]:
+    """What the numbers say, one sentence for each line."""
+    return list(_CLAIMS[verb](found))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _models(rows: Rows) -> dict[str, Rows]:
+    groups: dict[str, Rows] = {}
+    for row in rows:
+        groups.setdefault(row["model"], []).append(row)
+    return groups
+
+
+def _mean(values: Iterable[float]) -> float:
+    kept = list(values)
+    return sum(kept) / len(kept)
+
+
+def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
+    """Means over the heads of each layer."""
+    groups: dict[tuple[str, str], Rows] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["layer"]), []).append(row)
+    found = []
+    for (model, layer), members in groups.items():
+        means = {
+            key: _mean(r[key] for r in members if r.get(key) is not None)
+            for key in keys
+            if any(r.get(key) is not None for r in members)
+        }
+        found.append({"model": model, "layer": layer, "heads": len(members), **means})
+    return found
+
+
+def _verdict(claim: str, share: float) -> str:
+    """How far a claim of a paper is seen: in at least three quarters of the cases, or in at most
+    one.
+    """
+    word = "seen" if share >= 0.75 else "not seen" if share <= 0.25 else "seen in part only"
+    return f"The papers' claim that {claim} is {word} on these models."
+
+
+def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
+    def sentences(found: Found) -> Any:
+        lowered: list[bool] = []
+        for model, rows in _models(found["rows"]).items():
+            parts = []
+            for kind in ("attention", "convolution", "mlp"):
+                values = [r[key] for r in rows if r["kind"] == kind and r.get(key) is not None]
+                falls = [value < neutral for value in values]
+                lowered += falls if kind == "attention" else []
+                if values:
+                    parts.append(f"{sum(falls)} of {len(values)} {kind} units")
+            yield f"`{model}`: {what} falls after {', '.join(parts)}."
+        if lowered:
+            yield _verdict(f"attention lowers {what}", sum(lowered) / len(lowered))
+
+    return sentences
+
+
+def _lesion(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        kept = [r for r in rows if r["drop_percent"] is not None]
+        worst = max(kept, key=lambda r: r["drop_percent"])
+        yield (
+            f"`{model}`: the unit missed most is {worst['unit']} ({worst['drop_percent']:.1f} "
+            f"points, {worst['low']:.1f} to {worst['high']:.1f})."
+        )
+        for kind in ("attention", "mlp", "convolution"):
+            drops = [r["drop_percent"] for r in kept if r["kind"] == kind]
+            if drops:
+                yield f"`{model}`: mean drop over its {len(drops)} {kind} units {_mean(drops):.1f}."
+
+
+def _specificity(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        heads = [r for r in rows if r["of"] == "attention" and r["image_share"] is not None]
+        if heads:
+            low, high = (f(r["image_share"] for r in heads) for f in (min, max))
+            yield f"`{model}`: image share of its {len(heads)} heads {low:.2f} to {high:.2f}."
+        maps = [r["image_share"] for r in rows if r["of"] == "response" and r["image_share"]]
+        yield f"`{model}`: image share of feature maps {min(maps):.2f} to {max(maps):.2f}."
+
+
+def _filters(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        for kind in ("attention", "convolution"):
+            gains = [r["gain"] for r in rows if r["kind"] == kind]
+            if gains:
+                count = sum(g < 0 for g in gains)
+                yield (
+                    f"{model}: {count} of {len(gains)} {kind} layers lower high frequencies, mean "
+                    f"gain {_mean(gains):.2f}."
+                )
+    shares = [r["gain"] < 0 for r in found["rows"] if r["kind"] == "attention"]
+    yield _verdict("attention is a low-pass filter", sum(shares) / len(shares))
+
+
+def _nonlocality(found: Found) -> Any:
+    keys = ("nonlocality", "uniform")
+    for model, rows in _models(_layers(found["rows"], keys)).items():
+        values = ", ".join(f"{r['nonlocality']:.2f}" for r in rows)
+        yield f"`{model}`: {values} patches from the first to the last layer."
+
+
+def _gates(found: Found) -> Any:
+    for model, rows in _models(_layers(found["rows"], ("gate", "reach"))).items():
+        values = ", ".join(f"{r['gate']:.2f}" for r in rows)
+        yield f"`{model}`: mean gates {values}; every gate starts at sigmoid(1) = 0.73."
+    moved = [row["gate"] < 0.5 for row in _layers(found["rows"], ("gate",))]
+    yield _verdict("gates of upper layers fall towards 0", sum(moved) / len(moved))
+
+
+def _attention(found: Found) -> Any:
+    for model, rows in _models(_layers(found["rows"], ("largest",))).items():
+        values = ", ".join(f"{r['largest']:.2f}" for r in rows)
+        yield f"`{model}`: largest weight of a key, mean over heads, layer by layer {values}."
+
+
+def _similarity(found: Found) -> Any:
+    keys = ("query_similarity", "head_similarity", "entropy", "top_share")
+    for model, rows in _models(_layers(found["rows"], keys)).items():
+        kept = [r for r in rows if "query_similarity" in r]
+        if kept:
+            values = ", ".join(f"{r['query_similarity']:.2f}" for r in kept)
+            yield (
+                f"`{model}`: cosine between queries, first to last layer {values}; entropy of the "
+                f"last {kept[-1]['entropy']:.2f}."
+            )
+        else:
+            yield f"`{model}`: cosine between groups of the last context " + (
+                f"{rows[-1]['head_similarity']:.2f}."
+            )
+
+
+def _landscape(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        [centre] = [r for r in rows if r["x"] == 0 and r["y"] == 0]
+        corners = [r["nll"] for r in rows if r["x"] and r["y"] and r["nll"] is not None]
+        decay = next(s["weight_decay"] for s in found["summary"] if s["model"] == model)
+        yield (
+            f"`{model}`: NLL {centre['nll']:.3f} at the trained weights, {_mean(corners):.2f} at "
+            f"the corners; L2 there {decay * centre['half_squares']:.1f} ((wd/2) sum of squares), "
+            f"or {decay * centre['l2']:.1f} (wd times the sum of norms)."
+        )
+
+
+def _hessian(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        values = [r["eigenvalue"] for r in rows]
+        negative = 100 * sum(v < 0 for v in values) / len(values)
+        yield (
+            f"`{model}`: {len(values)} eigenvalues, {negative:.0f} % negative, mean of the "
+            f"positive ones {_mean(v for v in values if v > 0):.1f}, largest {max(values):.1f}."
+        )
+
+
+def _hessian_table(found: Found) -> Rows:
+    rows = []
+    for summary in found["summary"]:
+        keys = ("model", "negative_share", "mean_positive", "negative_mass", "converged_share")
+        rows.append({key: summary.get(key) for key in (*keys, "parameters", "batch_size")})
+    return rows
+
+
+def _robustness(found: Found) -> Any:
+    for summary in found["summary"]:
+        yield f"`{summary['model']}`: mean of 75 sets {summary['mean_percent']:.1f} %."
+
+
+def _robustness_table(found: Found) -> Rows:
+    names = list(dict.fromkeys(r["corruption"] for r in found["rows"]))
+    rows = []
+    for name in names:
+        row: dict[str, Any] = {"corruption": name.replace("_", " ")}
+        for model, members in _models(found["rows"]).items():
+            row[model] = _mean(r["acc1_percent"] for r in members if r["corruption"] == name)
+        rows.append(row)
+    return rows
+
+
+def _noise(found: Found) -> Any:
+    for model, rows in _models(found["rows"]).items():
+        drops = {r["frequency_pi"]: r["drop_percent"] for r in rows if r["test"] == "noise"}
+        worst = max(drops, key=lambda f: drops[f])
+        low = _mean(d for f, d in drops.items() if f < 0.5)
+        high = _mean(d for f, d in drops.items() if f > 0.5)
+        yield (
+            f"`{model}`: mean drop {low:.1f} points below 0.5π, {high:.1f} above; most at "
+            f"{worst:g}π ({drops[worst]:.1f})."
+        )
+
+
+def _noise_table(found: Found) -> Rows:
+    wanted = {}
+    for row in found["rows"]:
+        key = (row["test"].replace("_", "-"), row["frequency_pi"])
+        line = wanted.setdefault(key, {"test": key[0], "frequency (π)": key[1]})
+        line[row["model"]] = row["acc1_percent"]
+    return list(wanted.values())
+
+
+def _buildup(found: Found) -> Any:
+    rows = found["rows"]
+    best = max(rows, key=lambda r: r["test_percent"])
+    first = rows[0]
+    yield (
+        f"baseline `{first['plan']}`: test {first['test_percent']:.1f} %, under noise "
+        f"{first['noise_percent']:.1f} %; best plan by test accuracy `{best['plan']}`: "
+        f"{best['test_percent']:.1f} %, under noise {best['noise_percent']:.1f} %."
+    )
+    pairs = itertools.pairwise(rows)
+    down = sum(b["high_frequency"] < a["high_frequency"] for a, b in pairs)
+    yield (f"high frequencies of the last unit fall with {down} of {len(rows) - 1} replacements.")
+
+
+def _without(*keys: str) -> Callable[[Found], Rows]:
+    return lambda found: [
+        {key: value for key, value in row.items() if key not in keys} for row in found["rows"]
+    ]
+
+
+_TABLES: dict[str, Callable[[Found], Rows]] = {
+    "specificity": lambda f: (
+        [r for r in f["rows"] if r["of"] == "attention"] or [r for r in f["rows"]]
+    ),
+    "nonlocality": lambda f: _layers(f["rows"], ("nonlocality", "uniform")),
+    "gates": lambda f: _layers(f["rows"], ("gate", "reach", "span")),
+    "attention": lambda f: _layers(f["rows"], ("largest",)),
+    "similarity": lambda f: _layers(
+        f["rows"], ("query_similarity", "head_similarity", "entropy", "top_share")
+    ),
+    "landscape": _without("nll_error"),
+    "hessian": _hessian_table,
+    "robustness": _robustness_table,
+    "noise": _noise_table,
+}
+_CLAIMS: dict[str, Callable[[Found], Any]] = {
+    "fourier": _by_kind("change", 0.0, "the highest frequency"),
+    "variance": _by_kind("ratio", 1.0, "the variance"),
+    "lesion": _lesion,
+    "specificity": _specificity,
+    "filters": _filters,
+    "nonlocality": _nonlocality,
+    "gates": _gates,
+    "attention": _attention,
+    "similarity": _similarity,
+    "landscape": _landscape,
+    "hessian": _hessian,
+    "robustness": _robustness,
+    "noise": _noise,
+    "buildup": _buildup,
+}

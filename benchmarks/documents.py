@@ -1,0 +1,108 @@
+"""The generated parts of docs/benchmarks.md, and the short table of the README, from JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import tables
+
+_HIGHLIGHTS = (
+    "gpsa-192-1024", "gpsa-192-1024-memory", "gpsa-192-512-sdpa", "convit-224-b8",
+    "convit-train-b8", "ort-convit-512", "core-k7", "ort-conv-attention-k7", "ort-fcvit",
+)  # fmt: skip
+
+
+def highlights() -> str:
+    """The goals that tell most, and how many of all are met."""
+    rows = {row["id"]: row for row in tables.all_rows()}
+    text = tables.markdown(tables.HEADER, [tables.cells(rows[name]) for name in _HIGHLIGHTS])
+    return f"{text}\n\n{_counted(list(rows.values()))}"
+
+
+def _counted(rows: list[dict[str, Any]]) -> str:
+    met = sum(row["met"] is True for row in rows)
+    return f"{met} of {len(rows)} goals are met."
+
+
+def goals() -> str:
+    """Every goal."""
+    rows = tables.all_rows()
+    text = tables.markdown(tables.HEADER, [tables.cells(row) for row in rows])
+    return f"{text}\n\n{_counted(rows)}"
+
+
+def models() -> str:
+    """`bench model`: one table over all models."""
+    lines = [
+        (
+            f"`{model['name'].removesuffix('.random')}`",
+            row["by"],
+            *(f"{row[key]:.1f}" for key in ("median_ms", "p90_ms", "p99_ms")),
+            f"{row['images_per_s']:.1f}",
+            f"{row['of_eager']['value']:.2f}",
+        )
+        for model in tables.read("model")["models"]
+        for row in model["candidates"]
+    ]
+    header = ("model, batch 1", "run by", "p50 ms", "p90 ms", "p99 ms", "images/s", "of eager")
+    return tables.markdown(header, lines)
+
+
+def exports() -> str:
+    """`bench export`."""
+    found = tables.read("export")
+    return tables.markdown(("convit_tiny", *found["exports"]), tables.export_cells(found))
+
+
+def start() -> str:
+    """`bench start`: whole processes."""
+    lines = [
+        (f"`{name}`", f"{times['median_ms']:.0f} ms", f"{times['min_ms']:.0f} ms")
+        for name, times in tables.read("start")["processes"].items()
+    ]
+    return tables.markdown(("process", "median", "minimum"), lines)
+
+
+def loading() -> str:
+    """`bench load`: the cost of a verified load, by steps."""
+    found = tables.read("load")
+    steps = {**found["steps"], "create + load, less the SHA-256 pass": found["without_digest"]}
+    lines = [
+        (name, f"{times['median_ms']:.0f} ms", f"{times['min_ms']:.0f} ms")
+        for name, times in steps.items()
+    ]
+    size = found["size_bytes"] / 1e6
+    return tables.markdown((f"`{found['name']}`, {size:.0f} MB", "median", "minimum"), lines)
+
+
+def measured_on() -> str:
+    """Machine, versions, threads and parent commits of all files."""
+    groups = tables.read("attention")["groups"]
+    files = {f"attention, {name}": found for name, found in groups.items()}
+    files |= {name: tables.read(name) for name in ("model", "export", "start", "load")}
+    lines = [
+        (
+            name,
+            f"{found['machine']['cpu']}, {found['machine']['cores']} cores",
+            ", ".join(
+                f"{key} {found['versions'][key]}"
+                for key in ("python", "torch", "timm", "onnxruntime-gpu", "onnxruntime")
+                if key in found["versions"]
+            ),
+            f"`{found['parent_commit'][:12]}`",
+            f"`{found['command']}`",
+        )
+        for name, found in files.items()
+    ]
+    return tables.markdown(("what", "machine", "versions", "parent commit", "command"), lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "goals": goals,
+    "models": models,
+    "exports": exports,
+    "start": start,
+    "loading": loading,
+    "measured-on": measured_on,
+}
