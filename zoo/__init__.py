@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .blocks import to_blocks as to_blocks
     from .errors import ZooError as ZooError
     from .factory import create_model as create_model
+    from .fetching import fetch_model as fetch_model
+    from .hub_models import from_pretrained as from_pretrained
     from .importing import import_checkpoint as import_checkpoint
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
@@ -31,6 +33,8 @@ _HOME = {
     "to_blocks": "blocks",
     "ZooError": "errors",
     "create_model": "factory",
+    "fetch_model": "fetching",
+    "from_pretrained": "hub_models",
     "import_checkpoint": "importing",
     "Prediction": "prediction",
     "Predictor": "prediction",

@@ -5,9 +5,10 @@ torch.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from .errors import IntegrityError, UnknownModelError, WeightsFileError
@@ -15,6 +16,10 @@ from .files import read_regular_file, sha256_bytes, sha256_file
 
 FORMAT_VERSION = 1
 FILE = "manifest.json"
+MAX_PATH = 200
+
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -76,27 +81,65 @@ def read_manifest(directory: str | Path) -> Manifest:
             "`convattn export` wrote",
             code="no_manifest",
         )
+    return parse_manifest(read_regular_file(path, FILE), str(path))
+
+
+def parse_manifest(data: bytes, what: str) -> Manifest:
+    """The manifest in the bytes of a manifest.json.
+
+    Raises: WeightsFileError: malformed (code "manifest"), of a newer format ("manifest_version"),
+        or with a file name that leaves the directory or does not exist on every system ("path").
+    """
     try:
-        content: dict[str, Any] = json.loads(read_regular_file(path, FILE))
+        content: dict[str, Any] = json.loads(data)
+        version = int(content["format_version"])
+        if version > FORMAT_VERSION:
+            raise WeightsFileError(
+                f"{what} has format {version}, this convattn-zoo reads up to {FORMAT_VERSION}; "
+                "install a newer one",
+                code="manifest_version",
+            )
         files = tuple(
             (str(e["path"]), int(e["size_bytes"]), str(e["sha256"])) for e in content["files"]
         )
-        for name, _, _ in files:
-            _check_path(name)
-        return Manifest(
-            str(content["name"]),
-            str(content["version"]),
-            int(content["architecture_version"]),
+        manifest = Manifest(
+            str(content["name"]), str(content["version"]), int(content["architecture_version"]),
             files,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsFileError(f"{path} is not a manifest: {error!r}", code="manifest") from None
+        )  # fmt: skip
+    except WeightsFileError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsFileError(f"{what} is not a manifest: {error!r}", code="manifest") from None
+    check_portable(manifest.paths, what)
+    return manifest
 
 
-def _check_path(name: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not name or "\\" in name or "\0" in name:
-        raise ValueError(f"path {name!r} leaves the directory")
+def check_portable(paths: Iterable[str], what: str) -> None:
+    """Refuse file names that leave the directory, or that some file system cannot hold.
+
+    Allowed are parts of letters, digits and ``._-`` that do not begin with a dot, no device names
+    of Windows, at most `MAX_PATH` characters, and no two names that differ in case only.
+
+    Raises: WeightsFileError, code "path".
+    """
+    seen: dict[str, str] = {}
+    for name in paths:
+        parts = name.split("/")
+        bad = [
+            part
+            for part in parts
+            if not _PART.fullmatch(part) or part.endswith(".") or _DEVICES.fullmatch(part)
+        ]
+        if bad or len(name) > MAX_PATH:
+            raise WeightsFileError(
+                f"{what} lists {name[:MAX_PATH]!r}, which leaves the directory or is no portable "
+                "file name; expected letters, digits and ._- between slashes",
+                code="path",
+            )
+        twin = seen.setdefault(name.lower(), name)
+        if twin != name:
+            text = f"{what} lists {twin!r} and {name!r}, which are one file on some systems"
+            raise WeightsFileError(text, code="path")
 
 
 def check_files(directory: str | Path, manifest: Manifest) -> None:

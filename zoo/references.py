@@ -41,9 +41,13 @@ def is_registry_name(reference: str) -> bool:
 def create_from_reference(name: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
     """Build the model that a non-registry reference names. Errors as `zoo.create_model`."""
     if name.startswith("timm:"):
-        return _from_timm(name, pretrained, overrides)
+        from .timm_models import create_from_timm
+
+        return create_from_timm(name, pretrained, overrides)
     if name.startswith("hf-hub:"):
-        return _from_hub(name.removeprefix("hf-hub:"), pretrained, overrides)
+        from .hub_models import create_from_hub
+
+        return create_from_hub(name.removeprefix("hf-hub:"), pretrained, overrides)
     if is_artefact(name):
         raise ConfigError(
             f"{name!r} is an exported file: predict and verify take it, create_model needs a model "
@@ -104,6 +108,7 @@ def build_config(model: nn.Module, weights_sha256: str = "") -> dict[str, Any]:
             "fixed_input_size": False,
             "crop_mode": "center",
             "num_classes": cfg.num_classes,
+            **_ends(model),
             "license": cfg.licence.lower(),
         },
         "convattn": {
@@ -117,18 +122,54 @@ def build_config(model: nn.Module, weights_sha256: str = "") -> dict[str, Any]:
     }
 
 
-def _build_from_config(
-    config: Mapping[str, Any], weights: bytes | None, what: str, overrides: Mapping[str, Any]
+def _ends(model: nn.Module) -> dict[str, str]:
+    """Names of the first convolution and the classifier: timm adapts another number of channels or
+    classes there.
+    """
+    from torch import nn
+
+    modules = list(model.named_modules())
+    convolutions = (name for name, module in modules if isinstance(module, nn.Conv2d))
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    heads = (name for name, module in modules if module is head)
+    found = {"first_conv": next(convolutions, ""), "classifier": next(heads, "")}
+    return {key: name for key, name in found.items() if name}
+
+
+def _trained_arguments(config: Mapping[str, Any], record: ModelRecord) -> dict[str, Any]:
+    """Constructor keywords that differ from the registered model's, by a config.json."""
+    trained: dict[str, Any] = {**config.get("model_args", {})}
+    if "convattn" not in config and trained.get("global_pool") == "token":
+        del trained["global_pool"]  # timm writes it; ConViT has no other way to pool
+    classes = config.get("num_classes")
+    if classes is not None and classes != record.config.get("num_classes", 1000):
+        trained["num_classes"] = classes
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
+
+
+def build_from_config(
+    config: Mapping[str, Any],
+    weights: bytes | None,
+    what: str,
+    overrides: Mapping[str, Any],
+    digest: str = "",
 ) -> nn.Module:
-    """The model of a config.json, with its weights if `weights` is given."""
+    """The model of a config.json, with its weights if `weights` is given.
+
+    Args:
+        digest: SHA-256 of `weights`, if it was computed before.
+    """
     from . import factory
+    from .loading import construct_loaded
     from .registry import get_record
-    from .weights import load_state, read_tensors
+    from .weights import read_tensors
 
     own = config.get("convattn", {})
     architecture = own.get("architecture") or config_architecture(config["architecture"])
     if architecture.startswith("timm:"):
-        return _timm_from_config(architecture, config, weights, what, overrides)
+        from .timm_models import create_from_timm_config
+
+        return create_from_timm_config(architecture, config, weights, what, overrides)
     record: ModelRecord = get_record(architecture)
     version = own.get("architecture_version", record.family.version)
     if version != record.family.version:
@@ -137,17 +178,19 @@ def _build_from_config(
             f"{record.family.version}",
             code="incompatible_weights",
         )
-    trained: dict[str, Any] = {**config.get("model_args", {})}
-    classes = config.get("num_classes")
-    if classes is not None and classes != record.config.get("num_classes", 1000):
-        trained["num_classes"] = classes
-    trained = {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
+    trained = _trained_arguments(config, record)
     if weights is not None:
         overrides = factory.at_training_size(record, trained, overrides)
-    model = factory.build(record, {**trained, **overrides})
-    unchanged = weights is not None and load_state(
-        model, read_tensors(weights, what), what, adapt=bool(overrides)
-    )
+    arguments = {**trained, **overrides}
+    if weights is None:
+        model, unchanged = factory.build(record, arguments), False
+    else:
+        model, unchanged = construct_loaded(
+            lambda: factory.build(record, arguments),
+            lambda: read_tensors(weights, what),
+            what,
+            adapt=bool(overrides),
+        )
     cfg: PretrainedCfg = model.pretrained_cfg
     same_classes = "num_classes" not in overrides
     spec = InputSpec.from_dict({**cfg.input.to_dict(), **config.get("pretrained_cfg", {})})
@@ -157,36 +200,10 @@ def _build_from_config(
         cfg,
         tag=own.get("tag", "") if weights is not None else "",
         version=own.get("version", "") if weights is not None else "",
-        sha256=sha256_bytes(weights) if weights is not None and unchanged else "",
+        sha256=(digest or sha256_bytes(weights)) if weights is not None and unchanged else "",
         labels=tuple(config.get("label_names") or ()) if same_classes else (),
         licence=own.get("licence") or cfg.licence,
         input=spec if cfg.input.in_chans == spec.in_chans else cfg.input,
-    )
-    return model
-
-
-def _timm_from_config(
-    architecture: str,
-    config: Mapping[str, Any],
-    weights: bytes | None,
-    what: str,
-    overrides: Mapping[str, Any],
-) -> nn.Module:
-    """An exported timm model, built by timm and loaded strictly."""
-    from .weights import load_state, read_tensors
-
-    args = {"num_classes": config["num_classes"], **config.get("model_args", {}), **overrides}
-    model = _from_timm(architecture, False, args)
-    cfg: PretrainedCfg = model.pretrained_cfg
-    if weights is not None:
-        load_state(model, read_tensors(weights, what), what)
-        cfg = replace(cfg, tag=config["convattn"].get("tag", ""), sha256=sha256_bytes(weights))
-    stated = {} if overrides else config.get("pretrained_cfg", {})
-    model.pretrained_cfg = replace(
-        cfg,
-        labels=tuple(config.get("label_names") or ()),
-        licence=config["convattn"].get("licence") or cfg.licence,
-        input=InputSpec.from_dict({**cfg.input.to_dict(), **stated}),
     )
     return model
 
@@ -197,10 +214,11 @@ def _from_directory(path: str, pretrained: bool, overrides: Mapping[str, Any]) -
             f"{path!r} is neither a model name nor a directory; `convattn list` shows the names"
         )
     config = read_directory_config(path)
-    weights = None
+    weights, digest = None, ""
     if pretrained:
         weights = read_directory_weights(path, config)
-    return _build_from_config(config, weights, f"{path}/model.safetensors", overrides)
+        digest = config.get("convattn", {}).get("weights_sha256") or ""
+    return build_from_config(config, weights, f"{path}/model.safetensors", overrides, digest)
 
 
 def read_directory_weights(path: str | os.PathLike[str], config: Mapping[str, Any]) -> bytes:
@@ -225,73 +243,3 @@ def read_directory_weights(path: str | os.PathLike[str], config: Mapping[str, An
             code="hash",
         )
     return data
-
-
-def _from_hub(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
-    from .hub import fetch_file
-
-    repo, _, revision = reference.partition("@")
-    if repo.count("/") != 1:
-        raise UnknownModelError(
-            f"'hf-hub:{reference}' is not a Hub reference; expected hf-hub:org/name[@revision]"
-        )
-    data, commit = fetch_file(repo, "config.json", revision or "main")
-    config = parse_config(data, f"config.json of {repo}")
-    weights = None
-    if pretrained:
-        weights, _ = fetch_file(repo, "model.safetensors", commit)
-    return _build_from_config(config, weights, f"model.safetensors of {repo}", overrides)
-
-
-def _from_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
-    import timm
-
-    from .registry import timm_checkpoints
-
-    known = next((c for c in timm_checkpoints() if c.name == reference), None)
-    if known is not None:
-        if pretrained:
-            raise NoWeightsError(known.how_to_import, code="import_first")
-        return _from_timm(known.model, False, {**known.overrides, **overrides})
-    name = reference.removeprefix("timm:")
-    if not timm.is_model(name):
-        raise UnknownModelError(f"timm {timm.__version__} has no model {name!r}")
-    model = timm.create_model(name, pretrained=False, **overrides)
-    said = model.pretrained_cfg
-    cfg = PretrainedCfg(
-        architecture=reference,
-        architecture_version=1,
-        num_classes=getattr(model, "num_classes", 0),  # features_only models have none
-        input=InputSpec.from_dict(timm.data.resolve_model_data_config(model)),
-        licence=str(said.get("license") or ""),
-        model_args=dict(overrides),
-    )
-    if pretrained:
-        cfg = _load_from_timm_hub(model, reference, said, cfg, bool(overrides))
-    model.pretrained_cfg = cfg
-    return model
-
-
-def _load_from_timm_hub(
-    model: nn.Module, reference: str, said: Mapping[str, Any], cfg: PretrainedCfg, adapt: bool
-) -> PretrainedCfg:
-    """Load timm's weights as ours: pinned on first use, verified, strictly.
-
-    Raises: NoWeightsError if timm names no Hub repository; what `zoo.hub` raises.
-    """
-    from .hub import download_verified, pin_on_first_use
-    from .labels import read_labels
-    from .weights import load_state, read_tensors
-
-    repo = said.get("hf_hub_id")
-    if not repo:
-        raise NoWeightsError(f"timm has no Hub weights for {reference!r}; `timm.list_pretrained()`")
-    pin = pin_on_first_use(repo)
-    unchanged = load_state(model, read_tensors(download_verified(pin), repo), repo, adapt=adapt)
-    imagenet = cfg.num_classes == 1000 and str(said.get("tag") or "").endswith("in1k")
-    return replace(
-        cfg,
-        tag=str(said.get("tag") or ""),
-        sha256=pin.sha256 if unchanged else "",
-        labels=read_labels("imagenet1k") if imagenet else (),
-    )

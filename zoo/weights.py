@@ -6,7 +6,9 @@ changed on disk or in a cache is never used. Bytes are read into memory: nothing
 
 from __future__ import annotations
 
+import ctypes
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +30,18 @@ BUNDLED = Path(__file__).parent / "bundled"
 MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 20_000
 
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 _KINDS = (
     (b"<!doctype html", "an HTML page (an error page saved as a file?)"),
     (b"<html", "an HTML page (an error page saved as a file?)"),
@@ -60,7 +74,8 @@ def fetch(record: WeightsRecord) -> bytes:
         data = read_regular_file(BUNDLED / record.bundled, "weights file")
         verify_bytes(data, record)
         return data
-    from .hub import download_verified, pin_on_first_use
+    from .hub import download_verified
+    from .pins import pin_on_first_use
 
     if record.pinned_on_first_use:
         return download_verified(pin_on_first_use(record.repo, record.file))
@@ -150,19 +165,49 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_tensors(data: bytes, what: str) -> dict[str, Tensor]:
-    """Parse a safetensors file held in memory. Raises: WeightsFileError, IntegrityError."""
-    import safetensors
-    import safetensors.torch
+    """Parse a safetensors file held in memory; the tensors are torch's own, aligned memory.
 
-    read_header(data, what)
+    Raises: WeightsFileError, IntegrityError.
+    """
+    import numpy as np
+
+    header = read_header(data, what)
+    body = np.frombuffer(data, np.uint8)[8 + struct.unpack("<Q", data[:8])[0] :]
+    tensors, end = {}, 0
     try:
-        return safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        for key, info in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, stop = info["data_offsets"]
+            if begin != end:
+                raise ValueError(f"{key} starts at byte {begin}, expected {end}")
+            tensors[key], end = _tensor(info, body[begin:stop]), stop
+        if end != len(body):
+            raise ValueError(f"{len(body) - end} bytes belong to no tensor")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise WeightsFileError(f"{what} is not a valid safetensors file: {error}") from None
+    return tensors
+
+
+def _tensor(info: Mapping[str, Any], raw: Any) -> Tensor:
+    """A tensor of a header entry and a copy of its bytes. Raises: ValueError, KeyError."""
+    import torch
+
+    shape, dtype = info["shape"], getattr(torch, _DTYPES[info["dtype"]])
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"{shape} is not a shape")
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        raise ValueError(f"{info['dtype']} {shape} does not fit {len(raw)} bytes")
+    tensor = torch.empty(shape, dtype=dtype, device="cpu")
+    ctypes.memmove(tensor.data_ptr(), raw.ctypes.data, len(raw))  # `.numpy()` would fix its size
+    return tensor
 
 
 def load_state(
-    model: nn.Module, tensors: Mapping[str, Tensor], what: str, *, adapt: bool = False
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    what: str,
+    *,
+    adapt: bool = False,
+    assign: bool = False,
 ) -> bool:
     """Load a state dict strictly: same keys, shapes and floating-point-ness, or an error.
 
@@ -170,6 +215,7 @@ def load_state(
         adapt: allow what `create_model` documents: a classifier of another width stays newly
             initialised, another number of input channels is summed or repeated, and position
             embeddings are resampled.
+        assign: the tensors become the model's own, in the model's dtypes, instead of being copied.
     Returns: whether the tensors went in as they are, none adapted.
     Raises: WeightsMismatchError that lists what is missing, unexpected or of another shape.
     """
@@ -189,8 +235,11 @@ def load_state(
     missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or unexpected or wrong:
         raise WeightsMismatchError.between(what, missing, unexpected, wrong)
-    model.load_state_dict(tensors, strict=True)
-    return all(tensors[key] is given.get(key) for key in expected)
+    unchanged = all(tensors[key] is given.get(key) for key in expected)
+    if assign:
+        tensors = {key: tensors[key].to(expected[key].dtype).contiguous() for key in expected}
+    model.load_state_dict(tensors, strict=True, assign=assign)
+    return unchanged
 
 
 def weights_bytes(model: nn.Module) -> bytes:

@@ -1,4 +1,4 @@
-"""A small Hub in memory for tests of downloads: the routes that the client reads, and faults.
+"""A small Hub in memory: the routes that the genuine client uses to read and publish, and faults.
 
 Metadata is served at http://127.0.0.1:PORT, large files by redirect at http://localhost:PORT:
 another origin, as on the real Hub, so that the client reads the headers of the redirect itself.
@@ -7,21 +7,23 @@ another origin, as on the real Hub, so that the client reads the headers of the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
+
+from .reading import Reading
+from .repository import Repo
+from .writing import Writing
 
 NOBODY = "http://127.0.0.1:1"  # nothing listens there
-LFS_SUFFIXES = (".safetensors", ".onnx", ".bin")
 
 
 def closed_network(home: Path) -> dict[str, str]:
@@ -34,40 +36,14 @@ def closed_network(home: Path) -> dict[str, str]:
     }
 
 
-def git_oid(data: bytes) -> str:
-    """Git's hash of a blob: the entity tag of a file outside LFS."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@dataclass
-class Repo:
-    """One model repository: commits are dictionaries of files, refs are names of commits."""
-
-    name: str
-    private: bool = False
-    gated: bool = False
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-
-    def commit(self, files: dict[str, bytes], *refs: str) -> str:
-        """Add a commit with exactly these files; ``main`` and `refs` point to it."""
-        sha = hashlib.sha1(f"{self.name} {len(self.commits)}".encode()).hexdigest()
-        self.commits[sha] = dict(files)
-        self.refs.update(dict.fromkeys(("main", *refs), sha))
-        return sha
-
-    def resolve(self, revision: str) -> str | None:
-        """The full hash of a branch, tag or commit."""
-        sha = self.refs.get(revision, revision)
-        return sha if sha in self.commits else None
-
-
 @dataclass
 class Fault:
     """What goes wrong with the next `times` answers whose method and path contain `match`.
 
     Kinds: "corrupt" flips a bit of the body, "short" drops its last byte and says so in the
-    length, "truncate" cuts the connection half-way, "status" answers with `status` and `body`.
+    length, "truncate" cuts the connection after `at` bytes of the file (default: half of the body),
+    "stall" sends half and then nothing, "delay" waits `seconds`, "norange" ignores a Range header,
+    "status" answers with `status` and `body`.
     """
 
     kind: str
@@ -75,22 +51,34 @@ class Fault:
     times: int = 1_000_000
     status: int = 503
     body: bytes = b""
+    at: int = 0
+    seconds: float = 1.0
 
 
 class HubServer(ThreadingHTTPServer):
-    """The server with its repositories, faults and request log (method, path, headers)."""
+    """The server with its repositories, faults and request log (method, path, headers).
+
+    `tokens` may read and write everything, `strangers` are valid tokens without any right. With
+    `page` the lists of files come in pages; with `part` uploads of more bytes go in parts.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.prefix = prefix
         self.repos: dict[str, Repo] = {}
+        self.objects: dict[str, bytes] = {}  # uploaded LFS objects by SHA-256
+        self.parts: dict[str, dict[int, bytes]] = {}
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, dict[str, str]]] = []
         self.unhandled: list[str] = []
         self.tokens: set[str] = set()
+        self.strangers: set[str] = set()
+        self.page = self.part = 0
         self.lock = threading.Lock()
-        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        self.closing = threading.Event()
+        self.endpoint = f"http://127.0.0.1:{self.server_port}{prefix}"
         self.cdn = f"http://localhost:{self.server_port}/cdn"
 
     def repo(self, name: str, files: dict[str, bytes], **options: Any) -> Repo:
@@ -121,19 +109,20 @@ class HubServer(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def running() -> Iterator[HubServer]:
-    """A served `HubServer`."""
-    with HubServer() as server:
+def running(prefix: str = "") -> Iterator[HubServer]:
+    """A served `HubServer`; its address has `prefix` as its path."""
+    with HubServer(prefix) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield server
         finally:
+            server.closing.set()
             server.shutdown()
             thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Reading, Writing, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: HubServer
 
@@ -141,117 +130,50 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self._route()
 
-    do_HEAD = do_GET
-
-    def do_POST(self) -> None:
-        self.form = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        self._route()
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
     def _route(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        if not path.startswith("/cdn/"):
+            path = path.removeprefix(self.server.prefix)
         self.server.log.append((self.command, path, dict(self.headers)))
         self.fault = self.server.fault(f"{self.command} {path}")
+        if self.fault is not None and self.fault.kind == "delay":
+            time.sleep(self.fault.seconds)
         if self.fault is not None and self.fault.kind == "status":
-            return self._send(self.fault.status, self.fault.body)
-        parts = path.strip("/").split("/")
-        if parts[0] == "cdn":
-            return self._cdn("/".join(parts[1:3]), parts[-1])
-        if parts[:2] == ["api", "models"]:
-            return self._repository("/".join(parts[2:4]), "api/" + "/".join(parts[4:5]), parts[5:])
-        return self._repository("/".join(parts[:2]), "/".join(parts[2:3]), parts[3:])
+            return self.send(self.fault.status, self.fault.body)
+        # A revision with a slash is one part of the address, so it is split before it is unquoted.
+        raw = urlsplit(self.path).path
+        raw = raw if raw.startswith("/cdn/") else raw.removeprefix(self.server.prefix)
+        parts = [unquote(part) for part in raw.strip("/").split("/")]
+        if self.command in ("GET", "HEAD") or parts[4:5] == ["paths-info"]:
+            return self.read(parts)
+        return self.write(parts)
 
-    def _repository(self, name: str, action: str, rest: list[str]) -> None:
-        """Answer ``/NAME/ACTION/REVISION/PATH`` or ``/api/models/NAME/ACTION/REVISION``."""
-        repo = self.server.repos.get(name)
-        if repo is None:
-            return self._refuse(401, "RepoNotFound")
-        if not self._allowed(repo, action):
-            return None
-        sha = repo.resolve(rest[0] if rest else "main")
-        if sha is None:
-            return self._refuse(404, "RevisionNotFound")
-        if action == "resolve":
-            return self._resolve(repo, sha, "/".join(rest[1:]))
-        if action in ("api/", "api/revision"):
-            return self._json(self._info(repo, sha))
-        files = repo.commits[sha]
-        if action == "api/tree":
-            return self._json([_entry(path, files[path]) for path in files])
-        if action == "api/paths-info":
-            wanted = [path for path in parse_qs(self.form).get("paths", []) if path in files]
-            return self._json([_entry(path, files[path]) for path in wanted])
+    def token(self) -> str:
+        """The token that the client sent."""
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def unknown(self) -> None:
+        """A route that this Hub does not have: the suite fails on it."""
         self.server.unhandled.append(f"{self.command} {self.path}")
-        return self._refuse(404, "")
+        self.refuse(404, "")
 
-    def _allowed(self, repo: Repo, action: str) -> bool:
-        """True if access is granted; else the answer is sent."""
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token in self.server.tokens:
-            return True
-        if token:
-            message = "Invalid credentials in Authorization header"
-            self._send(401, b"", **{"X-Error-Message": message})
-        elif repo.private:
-            self._refuse(401, "RepoNotFound")
-        elif repo.gated and action == "resolve":
-            self._refuse(401, "GatedRepo")
-        else:
-            return True
-        return False
-
-    def _resolve(self, repo: Repo, sha: str, path: str) -> None:
-        data = repo.commits[sha].get(path)
-        commit = {"X-Repo-Commit": sha}
-        if data is None:
-            return self._refuse(404, "EntryNotFound", **commit)
-        if not path.endswith(LFS_SUFFIXES):
-            return self._send(200, data, **commit, ETag=f'"{git_oid(data)}"')
-        digest = hashlib.sha256(data).hexdigest()
-        return self._send(
-            302,
-            b"",
-            **commit,
-            **{"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))},
-            Location=f"{self.server.cdn}/{repo.name}/{digest}",
+    def json(self, value: Any, status: int = 200, **headers: str) -> None:
+        self.send(
+            status, json.dumps(value).encode(), **headers, **{"Content-Type": "application/json"}
         )
 
-    def _cdn(self, name: str, digest: str) -> None:
-        repo = self.server.repos[name]
-        blobs = [data for files in repo.commits.values() for data in files.values()]
-        data = next(data for data in blobs if hashlib.sha256(data).hexdigest() == digest)
-        headers = {"Accept-Ranges": "bytes"}
-        wanted = self.headers.get("Range")
-        if wanted is None:
-            return self._send(200, data, **headers)
-        start = int(wanted.removeprefix("bytes=").partition("-")[0])
-        headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self._send(206, data[start:], **headers)
+    def refuse(self, status: int, code: str, **headers: str) -> None:
+        self.send(status, b"", **headers, **({"X-Error-Code": code} if code else {}))
 
-    def _info(self, repo: Repo, sha: str) -> dict[str, Any]:
-        return {
-            "_id": sha[:24],
-            "id": repo.name,
-            "modelId": repo.name,
-            "sha": sha,
-            "private": repo.private,
-            "gated": "manual" if repo.gated else False,
-            "disabled": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-            "siblings": [{"rfilename": path} for path in repo.commits[sha]],
-        }
-
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), **{"Content-Type": "application/json"})
-
-    def _refuse(self, status: int, code: str, **headers: str) -> None:
-        self._send(status, b"", **headers, **({"X-Error-Code": code} if code else {}))
-
-    def _send(self, status: int, body: bytes, **headers: str) -> None:
-        kind = self.fault.kind if self.fault is not None and body else ""
+    def send(self, status: int, body: bytes, **headers: str) -> None:
+        """Answer, with the fault that was asked for."""
+        fault = self.fault if self.fault is not None and body else None
+        kind = fault.kind if fault else ""
         if kind == "corrupt":
             body = body[:-1] + bytes([body[-1] ^ 1])
         elif kind == "short":
@@ -263,24 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if kind == "truncate":
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+        if fault is None or kind not in ("truncate", "stall"):
+            self.wfile.write(body)
             return
-        self.wfile.write(body)
-
-
-def _entry(path: str, data: bytes) -> dict[str, Any]:
-    """One file as the tree and paths-info routes list it."""
-    entry: dict[str, Any] = {
-        "type": "file",
-        "oid": git_oid(data),
-        "size": len(data),
-        "path": path,
-    }
-    if path.endswith(LFS_SUFFIXES):
-        digest = hashlib.sha256(data).hexdigest()
-        entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
-    return entry
+        self.wfile.write(body[: fault.at or len(body) // 2])
+        self.wfile.flush()
+        if kind == "stall":
+            self.server.closing.wait(60)
+        self.connection.close()
+        self.close_connection = True

@@ -2,122 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import zoo
-from zoo.references import build_config
-from zoo.weights import weights_bytes
-
-from .server import NOBODY, Fault, HubServer, closed_network, running
-
-ROOT = Path(__file__).resolve().parents[2]
-FILE = "model.safetensors"
-
-# Runs [name, function of zoo.hub, arguments] after one another; prints the outcomes as JSON.
-CLIENT = """
-import dataclasses, hashlib, json, logging, sys
-from zoo import hub, registry
-from zoo.errors import ZooError
-
-lines = []
-handler = logging.Handler()
-handler.emit = lambda record: lines.append(f"{record.levelname} {record.getMessage()}")
-logging.getLogger("zoo").addHandler(handler)
-
-def outcome(function, *arguments):
-    if function == "pinned":
-        return outcome("download_verified", hub.pin_on_first_use(*arguments))
-    if arguments and isinstance(arguments[0], dict):
-        arguments = [registry.weights_from_dict(arguments[0])]
-    try:
-        value = getattr(hub, function)(*arguments)
-    except ZooError as error:
-        return {"error": type(error).__name__, "code": error.code, "message": str(error)}
-    if dataclasses.is_dataclass(value):
-        return dataclasses.asdict(value)
-    data, commit = value if isinstance(value, tuple) else (value, "")
-    return {"sha256": hashlib.sha256(data).hexdigest(), "commit": commit}
-
-results = {name: outcome(*call) for name, *call in json.load(sys.stdin)}
-results["log"] = lines
-results["torch"] = "torch" in sys.modules
-print(json.dumps(results))
-"""
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def content(name: str) -> bytes:
-    """Bytes that differ for each repository; "org/big" needs more than two chunks of 10 MiB."""
-    if name == "org/big":
-        return bytes(22 << 20)
-    return b"".join(sha256(f"{name} {i}".encode()).encode() for i in range(40))
-
-
-def record(server: HubServer, name: str, data: bytes | None = None) -> dict[str, Any]:
-    """The weights record of a repository, as in a CONVATTN_CATALOG file."""
-    data = content(name) if data is None else data
-    return {
-        "model": "convit_nano",
-        "tag": "digits",
-        "version": "1.0.0",
-        "sha256": sha256(data),
-        "size_bytes": len(data),
-        "repo": name,
-        "revision": server.repos[name].refs["main"] if name in server.repos else "0" * 40,
-    }
-
-
-def python(script: str, home: Path, endpoint: str, given: object = None, **variables: str) -> Any:
-    """Run a script in a fresh process with its own cache below `home`; JSON in, JSON out."""
-    environment = {
-        **closed_network(home),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error",
-        "HF_HOME": str(home / "hf"),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "CONVATTN_HOME": str(home / "convattn"),
-        **variables,
-    }
-    home.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(given),
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def client(home: Path, endpoint: str, *steps: list[Any], **variables: str) -> dict[str, Any]:
-    """Run steps with `CLIENT`, which also proves that nothing else is printed to stdout."""
-    results: dict[str, Any] = python(CLIENT, home, endpoint, steps, **variables)
-    return results
-
-
-def blobs(home: Path, name: str) -> list[Path]:
-    """Files and links that the cache holds for a repository: blobs and snapshots, not refs."""
-    folder = home / "hf" / "hub" / f"models--{name.replace('/', '--')}"
-    kinds = (folder / "blobs", folder / "snapshots")
-    return [p for kind in kinds for p in kind.rglob("*") if p.is_symlink() or p.is_file()]
+from .client import FILE, blobs, sha256
+from .server import NOBODY, Fault, HubServer, running
+from .steps import client, content, record
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +122,8 @@ def test_a_permanent_mismatch_is_an_integrity_error_that_leaves_nothing_in_the_c
         ("org/gated", "gated", "ask for access"),
         ("org/busy", "network", "status 503; try again later"),
         ("org/portal", "network", "check HF_ENDPOINT and the proxy"),
-        ("file", "not_found", "no such file or revision"),
-        ("revision", "not_found", "no such file or revision"),
+        ("file", "no_file", "no such file in this revision"),
+        ("revision", "no_revision", "no such branch, tag or commit"),
     ],
 )
 def test_a_refusal_has_its_code_and_says_what_to_do(
@@ -361,120 +255,3 @@ def test_a_token_opens_a_private_repository_and_never_reaches_the_storage(
     storage = [headers for _, path, headers in server.log if path.startswith("/cdn/org/secret")]
     assert storage
     assert not any("authorization" in map(str.lower, headers) for headers in storage)
-
-
-def test_a_pin_is_taken_on_first_use_announced_and_holds(server: HubServer, tmp_path: Path) -> None:
-    repo = server.repo("org/pins", {FILE: content("org/pins")})
-    first = repo.refs["main"]
-    steps = (["pin", "pin_on_first_use", "org/pins"], ["load", "pinned", "org/pins"])
-    results = client(tmp_path / "a", server.endpoint, *steps)
-    assert (results["pin"]["revision"], results["pin"]["sha256"]) == (
-        first,
-        sha256(content("org/pins")),
-    )
-    [line] = results["log"]
-    assert line.startswith("WARNING pinned")
-    lock = tmp_path / "a" / "convattn" / "pins.json"
-    assert json.loads(lock.read_text())["pins"] == [results["pin"]]
-
-    repo.commit({FILE: content("newer")})  # a new commit does not move the pin
-    shared = {"CONVATTN_HOME": str(lock.parent), "CONVATTN_REQUIRE_PINNED": "1"}
-    results = client(tmp_path / "b", server.endpoint, *steps, **shared)
-    assert results["load"]["sha256"] == sha256(content("org/pins"))
-    assert results["log"] == []
-
-    repo.commits[first][FILE] = content("forged")  # other bytes under the pinned commit
-    result = client(tmp_path / "c", server.endpoint, *steps, **shared)["load"]
-    assert (result["error"], result["code"]) == ("IntegrityError", "hash")
-    assert "pinned at first use" in result["message"]
-
-    lock.write_text("{}")
-    assert client(tmp_path / "c", server.endpoint, steps[0], **shared)["pin"]["code"] == "lock_file"
-
-
-def test_require_pinned_refuses_what_has_no_recorded_digest(
-    server: HubServer, tmp_path: Path
-) -> None:
-    commit = server.repo("org/unpinned", {FILE: content("org/unpinned")}).refs["main"]
-    before = len(server.log)
-    results = client(
-        tmp_path,
-        server.endpoint,
-        ["pin", "pin_on_first_use", "org/unpinned"],
-        ["branch", "fetch_file", "org/unpinned", FILE],
-        CONVATTN_REQUIRE_PINNED="1",
-    )
-    for name in ("pin", "branch"):
-        assert (results[name]["error"], results[name]["code"]) == ("IntegrityError", "unpinned")
-    assert not (tmp_path / "convattn").exists()
-    assert len(server.log) == before
-    commit_only = ["commit", "fetch_file", "org/unpinned", FILE, commit]
-    results = client(tmp_path, server.endpoint, commit_only, CONVATTN_REQUIRE_PINNED="1")
-    assert results["commit"]["commit"] == commit
-
-
-def test_the_server_answers_the_other_read_routes_of_the_client(
-    server: HubServer, tmp_path: Path
-) -> None:
-    files = {FILE: content("org/routes"), "config.json": b"{}"}
-    commit = server.repo("org/routes", files).refs["main"]
-    script = """
-import json, huggingface_hub as hf
-api, repo = hf.HfApi(), "org/routes"
-tree = {entry.path: entry.lfs and entry.lfs.sha256 for entry in api.list_repo_tree(repo)}
-found = [entry.path for entry in api.get_paths_info(repo, ["config.json", "absent"])]
-folder = hf.snapshot_download(repo)
-print(json.dumps([api.model_info(repo).sha, tree, found, folder]))
-"""
-    sha, tree, found, folder = python(script, tmp_path, server.endpoint)
-    assert sha == commit
-    assert tree == {FILE: sha256(files[FILE]), "config.json": None}
-    assert found == ["config.json"]
-    assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == files
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for path in ("", f"/revision/{commit}", "/tree/main"):
-        url = f"{server.endpoint}/api/models/org/routes{path}"
-        with direct.open(url) as get:
-            length = len(get.read())
-        with direct.open(urllib.request.Request(url, method="HEAD")) as head:
-            assert (int(head.headers["Content-Length"]), head.read()) == (length, b"")
-
-
-def test_a_hub_reference_builds_the_model_of_one_snapshot(
-    server: HubServer, tmp_path: Path
-) -> None:
-    model = zoo.create_model("convit_nano", num_classes=4)
-    weights = weights_bytes(model)
-    config = json.dumps(build_config(model)).encode()
-    server.repo("org/model", {"config.json": config, FILE: weights})
-    script = """
-import json, zoo
-model = zoo.create_model("hf-hub:org/model", pretrained=True)
-print(json.dumps([model.num_classes, model.pretrained_cfg.sha256]))
-"""
-    before = len(server.log)
-    assert python(script, tmp_path, server.endpoint) == [4, sha256(weights)]
-    paths = [path for _, path, _ in server.log[before:]]
-    assert not any("/main/" in path for path in paths if FILE in path)
-
-
-def test_a_timm_reference_is_pinned_verified_and_loaded_strictly(
-    server: HubServer, tmp_path: Path
-) -> None:
-    import timm
-
-    theirs = timm.create_model("test_vit", pretrained=False)
-    repo = theirs.pretrained_cfg["hf_hub_id"]
-    weights = weights_bytes(theirs)
-    server.repo(repo, {FILE: weights})
-    script = """
-import json, zoo
-model = zoo.create_model("timm:test_vit", pretrained=True)
-new = zoo.create_model("timm:test_vit", pretrained=True, num_classes=3)
-cfg = model.pretrained_cfg
-print(json.dumps([cfg.name, cfg.sha256, len(cfg.labels), new.num_classes]))
-"""
-    name, digest, labels, classes = python(script, tmp_path, server.endpoint)
-    assert name == f"timm:test_vit.{theirs.pretrained_cfg['tag']}"
-    assert digest == sha256(weights)
-    assert (labels, classes) == (1000, 3)

@@ -21,11 +21,19 @@ _VERBS = {
     "doctor": ("doctoring", "Say which execution providers really load, and what is missing."),
     "predict": ("predicting", "Classify images with a model or an exported file."),
     "embed": ("embedding", "Write the features of a folder of images to an .npz file."),
-    "evaluate": ("predicting", "Measure a model's accuracy."),
+    "evaluate": ("evaluating", "Measure a model's accuracy, calibration and confusion."),
+    "analyze": ("analyzing", "Measure what models do inside, and draw it (15 analyses)."),
     "train": ("training", "Train a model."),
     "import": ("importing", "Turn someone else's checkpoint into a model directory, safely."),
     "export": ("exporting", "Export a model to ONNX and TorchScript, verified against float64."),
-    "verify": ("exporting", "Check digests and parity of an export again, on any provider."),
+    "verify": ("verifying", "Check digests and parity of an export again, on any provider."),
+    "bundle": ("publishing", "Write an export with config for timm, card and licence."),
+    "publish": ("publishing", "Send a bundle to the Hub: one commit, one tag."),
+    "fetch": ("caching", "Download and verify weights ahead of use, or into a mirror."),
+    "pin": ("caching", "Pin weights of other people's repositories to commit and digest."),
+    "cache": ("caching", "List, verify or remove downloaded files (list | verify | remove)."),
+    "card": ("carding", "Render a model card from its record and what was measured."),
+    "bench": ("benching", "Measure latency, memory and loading beside peers."),
     "demo": ("demonstrating", "Load, classify, export, verify and draw, in one go."),
 }
 
@@ -61,12 +69,15 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="convattn")
-def cli() -> None:
+@click.option("--offline", is_flag=True, help="Make no request: use what is in the cache.")
+def cli(offline: bool) -> None:
     """Vision models in which convolution meets self-attention: load, train, export, verify.
 
     A MODEL is ARCH[.TAG][@X.Y.Z] (see `convattn list`), a directory that train or export wrote,
     hf-hub:org/name[@revision], or timm:NAME. predict also takes a single .onnx or .pt file.
     """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,0 +1,67 @@
+"""Calls of `zoo.hub` and `zoo.pins` in a process of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .client import python, sha256
+from .server import HubServer
+
+# Runs [name, function of zoo.hub, arguments] after one another; prints the outcomes as JSON.
+CLIENT = """
+import dataclasses, hashlib, json, logging, sys
+from zoo import hub, pins, registry
+from zoo.errors import ZooError
+
+lines = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append(f"{record.levelname} {record.getMessage()}")
+logging.getLogger("zoo").addHandler(handler)
+
+def outcome(function, *arguments):
+    if function == "pinned":
+        return outcome("download_verified", pins.pin_on_first_use(*arguments))
+    if arguments and isinstance(arguments[0], dict):
+        arguments = [registry.weights_from_dict(arguments[0])]
+    try:
+        value = getattr(pins if function.startswith("pin") else hub, function)(*arguments)
+    except ZooError as error:
+        return {"error": type(error).__name__, "code": error.code, "message": str(error)}
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    data, commit = value if isinstance(value, tuple) else (value, "")
+    return {"sha256": hashlib.sha256(data).hexdigest(), "commit": commit}
+
+results = {name: outcome(*call) for name, *call in json.load(sys.stdin)}
+results["log"] = lines
+results["torch"] = "torch" in sys.modules
+print(json.dumps(results))
+"""
+
+
+def content(name: str) -> bytes:
+    """Bytes that differ for each repository; "org/big" needs more than two chunks of 10 MiB."""
+    if name == "org/big":
+        return bytes(22 << 20)
+    return b"".join(sha256(f"{name} {i}".encode()).encode() for i in range(40))
+
+
+def record(server: HubServer, name: str, data: bytes | None = None) -> dict[str, Any]:
+    """The weights record of a repository, as in a CONVATTN_CATALOG file."""
+    data = content(name) if data is None else data
+    return {
+        "model": "convit_nano",
+        "tag": "digits",
+        "version": "1.0.0",
+        "sha256": sha256(data),
+        "size_bytes": len(data),
+        "repo": name,
+        "revision": server.repos[name].refs["main"] if name in server.repos else "0" * 40,
+    }
+
+
+def client(home: Path, endpoint: str, *steps: list[Any], **variables: str) -> dict[str, Any]:
+    """Run steps with `CLIENT`, which also proves that nothing else is printed to stdout."""
+    results: dict[str, Any] = python(CLIENT, home, endpoint, steps, **variables)
+    return results

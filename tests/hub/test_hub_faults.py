@@ -1,0 +1,155 @@
+"""What a network does to a download: cuts, refusals, silence; with the genuine client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .client import FILE, blobs, environment, python, sha256
+from .server import Fault, HubServer
+
+# Downloads each record of a list by the catalogue's own reader; prints digest or error.
+DOWNLOAD = """
+import hashlib, json, sys
+from zoo import hub, registry
+from zoo.errors import ZooError
+
+def outcome(values):
+    try:
+        data = hub.download_verified(registry.weights_from_dict(values))
+        return {"sha256": hashlib.sha256(data).hexdigest()}
+    except ZooError as error:
+        return {"error": type(error).__name__, "code": error.code, "message": str(error)}
+
+print(json.dumps([outcome(values) for values in json.load(sys.stdin)]))
+"""
+
+
+def record(server: HubServer, name: str, data: bytes) -> dict[str, Any]:
+    """Put a file into a repository of its own; the record that pins it."""
+    commit = server.repo(name, {FILE: data}).refs["main"]
+    return {
+        "model": "convit_nano",
+        "tag": "digits",
+        "version": "1.0.0",
+        "sha256": sha256(data),
+        "size_bytes": len(data),
+        "repo": name,
+        "revision": commit,
+    }
+
+
+def content(megabytes: float, seed: int = 0) -> bytes:
+    return bytes([seed]) * round(megabytes * 1e6)
+
+
+def test_a_cut_at_22_of_25_mb_is_resumed_at_20_mib_and_a_server_without_ranges_works(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    records = [
+        record(hub, f"org/{name}", content(25, n)) for n, name in enumerate(("cut", "plain"))
+    ]
+    hub.faults = [
+        Fault("truncate", "GET /cdn/org/cut", times=1, at=22_000_000),
+        Fault("truncate", "GET /cdn/org/plain", times=1, at=22_000_000),
+        Fault("norange", "GET /cdn/org/plain"),
+    ]
+    results = python(DOWNLOAD, tmp_path, hub.endpoint, records)
+    assert [result["sha256"] for result in results] == [r["sha256"] for r in records]
+    for name in ("cut", "plain"):
+        ranges = [h.get("Range") for _, path, h in hub.log if f"/cdn/org/{name}" in path]
+        assert ranges == [None, "bytes=20971520-"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(hub: HubServer, tmp_path: Path, status: int) -> None:
+    wanted = record(hub, f"org/busy{status}", content(0.1, 7))
+    hub.faults = [Fault("status", f"GET /cdn/org/busy{status}", times=1, status=status)]
+    [result] = python(DOWNLOAD, tmp_path, hub.endpoint, [wanted])
+    assert result == {"sha256": wanted["sha256"]}
+
+
+def test_corruption_in_the_resumed_part_is_noticed(hub: HubServer, tmp_path: Path) -> None:
+    wanted = record(hub, "org/resumed", content(12, 3))
+    hub.faults = [
+        Fault("truncate", "GET /cdn/org/resumed", times=1, at=11_000_000),
+        Fault("corrupt", "GET /cdn/org/resumed", times=1),
+    ]
+    [result] = python(DOWNLOAD, tmp_path, hub.endpoint, [wanted])
+    assert result == {"sha256": wanted["sha256"]}
+    assert len(hub.requests("GET /cdn/org/resumed")) == 3
+
+
+def test_a_killed_download_leaves_nothing_that_is_ever_used(hub: HubServer, tmp_path: Path) -> None:
+    wanted = record(hub, "org/killed", content(25, 5))
+    hub.faults = [Fault("stall", "GET /cdn/org/killed", times=1, at=22_000_000)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", DOWNLOAD],
+        env=environment(tmp_path, hub.endpoint),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps([wanted]).encode())
+    process.stdin.close()
+    deadline = time.monotonic() + 60
+    while not (partial := _incomplete(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial
+    assert not [path for path in blobs(tmp_path, "org/killed") if path.is_symlink()]
+    for path in partial:
+        os.utime(path, (0, 0))  # as if it had lain there for long
+    [result] = python(DOWNLOAD, tmp_path, hub.endpoint, [wanted])
+    assert result == {"sha256": wanted["sha256"]}
+    assert _incomplete(tmp_path) == []
+
+
+def _incomplete(home: Path) -> list[Path]:
+    return [path for path in (home / "hf").rglob("*.incomplete") if path.stat().st_size]
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "code", "advice"),
+    [
+        ("org/secret", "", "not_found", "missing or private"),
+        ("org/secret", "hf_stranger", "not_found", "missing or private"),
+        ("org/fenced", "", "gated", "ask for access"),
+        ("org/fenced", "hf_stranger", "gated", "ask for access"),
+        ("org/fenced", "hf_wrong", "unauthorized", "hf auth login"),
+    ],
+)
+def test_private_and_gated_repositories_say_what_to_do(
+    hub: HubServer, tmp_path: Path, name: str, token: str, code: str, advice: str
+) -> None:
+    hub.faults = []
+    hub.strangers.add("hf_stranger")
+    wanted = record(hub, name, content(0.1))
+    hub.repos[name].private, hub.repos[name].gated = name == "org/secret", name == "org/fenced"
+    [result] = python(DOWNLOAD, tmp_path, hub.endpoint, [wanted], HF_TOKEN=token)
+    assert (result["error"], result["code"]) == ("NetworkError", code)
+    assert advice in result["message"]
+    assert not token or token not in result["message"]
+
+
+def test_a_route_that_the_hub_does_not_have_is_noted(tmp_path: Path) -> None:
+    from .server import running
+
+    with running() as server:
+        server.repo("org/x", {})
+        script = (
+            "import json, huggingface_hub as hf\n"
+            "try:\n    hf.HfApi().get_discussion_details('org/x', 1)\n"
+            "except Exception as error:\n    print(json.dumps(type(error).__name__))\n"
+        )
+        assert python(script, tmp_path, server.endpoint)
+        assert server.unhandled
