@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError, ZooError
 from zoo.files import make_directory, resource_error, sha256_bytes
@@ -25,24 +23,21 @@ from zoo.manifest import Manifest, make_manifest, read_manifest
 from zoo.references import build_config
 from zoo.weights import weights_bytes
 
-from .onnx_export import (
-    describe,
-    package_versions,
-    reference_for,
-    require_parity,
-    write_onnx,
-)
-from .parity import ParityReport, ParityRow, check_parity
-from .reference import Reference
-from .samples import TestInputs
+from .artefacts import EXTRA_FILES as EXTRA_FILES
+from .artefacts import FORMATS as FORMATS
+from .artefacts import PRECISIONS as PRECISIONS
+from .artefacts import ArtefactWriter, check_exportable, check_names
+from .description import describe_for, require_parity
+from .parity import ParityReport
 from .spec import ExportSpec
+from .test_vectors import TEST_DATA as TEST_DATA
+from .test_vectors import read_test_data as read_test_data
+from .test_vectors import write_test_data
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMATS = {"onnx": "onnx/model.onnx", "torchscript": "model.pt"}
-TEST_DATA = "test_data_set_0"
-Array = np.ndarray[Any, Any]
+_OURS = ("onnx/", "model.pt", "test_data_set_")  # what another export of the same place replaces
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class ExportResult:
 
     Args:
         directory: where.
-        report: the passing parity report.
+        report: the parity report; it passes, unless `allow_drift` was asked for.
         manifest: all files with size and digest.
     """
 
@@ -65,6 +60,11 @@ def export_model(
     out: str | Path,
     formats: Sequence[str] = ("onnx", "torchscript"),
     spec: ExportSpec | None = None,
+    *,
+    precisions: Sequence[str] = (),
+    extras: Sequence[str] = (),
+    calibration: str | Path | None = None,
+    allow_drift: bool = False,
 ) -> ExportResult:
     """Export a model of the zoo into a directory and verify every file against float64.
 
@@ -72,33 +72,32 @@ def export_model(
 
     Args:
         out: directory; created if needed. Files of an earlier export there are replaced.
-        formats: of "onnx" and "torchscript".
+        formats: of "onnx", "torchscript" and "pt2".
+        spec: with `img_size` and `dynamic_size` among its settings.
+        precisions: further ONNX files, of "float16", "int8" (dynamic) and "int8-static".
+        extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing".
+        calibration: folder of images for static int8; None takes images that ship with us.
+        allow_drift: write files despite a failing verdict; parity.json then says so.
     Raises: ParityError (its `report` attribute has the rows), ExportError, ResourceError,
         ConfigError.
     """
     spec = spec or ExportSpec()
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise ConfigError(f"formats are {', '.join(FORMATS)}; got {list(formats)}")
+    _check_request(formats, precisions, extras)
     weights = weights_bytes(model)
-    cfg = replace(describe(model), sha256=sha256_bytes(weights))
+    cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)
+    config["pretrained_cfg"] |= cfg.input.to_dict()  # its size may be another one
+    check_exportable(cfg, spec, formats)
     out = make_directory(out)
-    reference = reference_for(model, cfg, spec)
     with _staging(out) as folder:
         (folder / "model.safetensors").write_bytes(weights)
         (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        _write_test_data(folder / TEST_DATA, reference)
-        rows: list[ParityRow] = []
-        attestation: dict[str, Any] = {}
-        for name in formats:
-            made, proof = _write_format(name, model, folder, cfg, spec, reference)
-            rows += made
-            attestation |= proof
-        report = ParityReport(
-            cfg.name, cfg.version, cfg.sha256, tuple(rows), attestation, package_versions()
-        )
-        require_parity(report)
+        images = Path(calibration) if calibration is not None else None
+        writer = ArtefactWriter(model, cfg, spec, folder, images, allow_drift)
+        write_test_data(folder, writer.references.by_size)
+        writer.write(formats, precisions, extras)
+        report = writer.report()
+        require_parity(report, allow_drift)
         (folder / "parity.json").write_text(report.to_json())
         manifest = make_manifest(
             folder, _files_in(folder), cfg.name, cfg.version, cfg.architecture_version
@@ -108,23 +107,14 @@ def export_model(
     return ExportResult(out, report, manifest)
 
 
-def _write_format(
-    name: str, model: nn.Module, folder: Path, cfg: Any, spec: ExportSpec, reference: Reference
-) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
-    from .runtime import open_onnx
-    from .torchscript_export import load_torchscript, write_torchscript
-
-    file = FORMATS[name]
-    path = folder / file
-    path.parent.mkdir(exist_ok=True)
-    if name == "onnx":
-        write_onnx(model, path, cfg, spec)
-        session = open_onnx(path)
-        rows = check_parity(session.run, reference, file, session.provider, spec)
-        return rows, {file: session.attestation}
-    write_torchscript(model, path, cfg, spec)
-    run, _ = load_torchscript(path)
-    return check_parity(run, reference, file, "torch-cpu", spec), {}
+def _check_request(
+    formats: Sequence[str], precisions: Sequence[str], extras: Sequence[str]
+) -> None:
+    check_names("formats", formats, FORMATS)
+    check_names("precisions", precisions, PRECISIONS)
+    check_names("extras", extras, EXTRA_FILES)
+    if not formats:
+        raise ConfigError(f"formats are {', '.join(FORMATS)}; got none")
 
 
 @contextmanager
@@ -152,7 +142,7 @@ def _move(folder: Path, out: Path, manifest: Manifest) -> None:
     old: set[str] = set()
     if (out / MANIFEST).is_file():
         try:
-            old = {p for p in read_manifest(out).paths if p.startswith(("onnx/", "model.pt"))}
+            old = {p for p in read_manifest(out).paths if p.startswith(_OURS)}
         except ZooError:
             old = set()
         (out / MANIFEST).unlink()
@@ -163,35 +153,3 @@ def _move(folder: Path, out: Path, manifest: Manifest) -> None:
         os.replace(folder / path, out / path)
     for path in old - set(manifest.paths):
         (out / path).unlink(missing_ok=True)
-
-
-def _write_test_data(folder: Path, reference: Reference) -> None:
-    """Inputs and float64 reference logits as ONNX test vectors, with eager float32's error."""
-    folder.mkdir()
-    _write_tensor(folder / "input_0.pb", "pixel_values", reference.inputs.batch)
-    _write_tensor(folder / "output_0.pb", "logits", reference.logits)
-    _write_tensor(folder / "eager_float32_error.pb", "eager_float32_error", reference.eager_error)
-    kinds = json.dumps({"kinds": list(reference.inputs.kinds)}) + "\n"
-    (folder / "samples.json").write_text(kinds)
-
-
-def _write_tensor(path: Path, name: str, array: Array) -> None:
-    from onnx import numpy_helper
-
-    path.write_bytes(numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString())
-
-
-def read_test_data(directory: Path) -> Reference:
-    """The stored reference of an export directory; needs no torch. Raises: ResourceError."""
-    import onnx
-    from onnx import numpy_helper
-
-    from zoo.files import read_regular_file
-
-    def read(name: str) -> Array:
-        data = read_regular_file(directory / TEST_DATA / name, "test vector")
-        return numpy_helper.to_array(onnx.TensorProto.FromString(data)).copy()  # writable
-
-    kinds = json.loads(read_regular_file(directory / TEST_DATA / "samples.json", "test vector"))
-    inputs = TestInputs(read("input_0.pb"), tuple(kinds["kinds"]))
-    return Reference(inputs, read("output_0.pb"), read("eager_float32_error.pb"))

@@ -15,16 +15,23 @@ class ExportSpec:
     Args:
         opset: ONNX operator set; 23 brings the Attention operator.
         batches: batch sizes that are executed before a file gets its name.
+        dynamic_size: height and width vary too, by multiples of the model's stride.
+        img_size: (height, width) to export at; None takes the model's own.
         seed: of the noise inputs.
         eager_ratio: an error may be this many times eager float32's own error ...
         eager_slack: ... plus this much of the logit scale, max(1, largest absolute logit),
         absolute: and never more than this much of the logit scale.
         cuda, cuda_tf32: absolute limits on the CUDA provider with TF32 off and on.
         cuda_tf32_top1: share of equal top-1 answers that TF32 must reach.
+        float16, float16_top1: absolute limit and share of equal top-1 answers of float16 files.
+        int8_top1_loss: points of accuracy that an int8 file may lose on labelled images.
+        int8_relative_l2: an int8 file whose error exceeds this share of the logits is broken.
     """
 
     opset: int = 23
     batches: tuple[int, ...] = (1, 2, 5)
+    dynamic_size: bool = False
+    img_size: tuple[int, int] | None = None
     seed: int = 0
     eager_ratio: float = 4.0
     eager_slack: float = 1e-6
@@ -32,3 +39,7 @@ class ExportSpec:
     cuda: float = 1e-4
     cuda_tf32: float = 5e-3
     cuda_tf32_top1: float = 0.999
+    float16: float = 1e-2
+    float16_top1: float = 0.995
+    int8_top1_loss: float = 0.5
+    int8_relative_l2: float = 1.0

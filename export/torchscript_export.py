@@ -7,29 +7,24 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError, IntegrityError
 from zoo.files import atomic_path, read_regular_file, sha256_bytes
 
-from .onnx_export import (
-    describe,
-    metadata_of,
-    package_versions,
-    reference_for,
-    require_parity,
-    root_cause,
-)
-from .parity import ParityReport, check_parity
+from .axes import Axes, axes_of
+from .description import describe_for, metadata_of, package_versions, require_parity
+from .forms import own_form
+from .measuring import References, check_file
+from .parity import ParityReport
+from .program import root_cause, torch_runner
 from .reference import eval_copy
-from .spec import ExportSpec
+from .spec import OUTPUT_NAME, ExportSpec
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _METADATA = "convattn.json"
@@ -48,29 +43,38 @@ def to_torchscript(
     Arguments, result and errors as `export.to_onnx`.
     """
     spec = spec or ExportSpec()
-    cfg = describe(model, input)
-    reference = reference_for(model, cfg, spec)
+    cfg = describe_for(model, spec, input)
+    form, axes = own_form(model), axes_of(model, cfg.input, spec)
+    references = References(form, cfg, spec, axes)
     with atomic_path(path) as temporary:
-        write_torchscript(model, temporary, cfg, spec)
-        run, _ = load_torchscript(temporary)
-        rows = check_parity(run, reference, Path(path).name, "torch-cpu", spec)
+        write_torchscript(model, temporary, cfg, spec, axes, form.outputs)
+        rows, _ = check_file(temporary, "torchscript", Path(path).name, references)
         report = ParityReport(cfg.name, cfg.version, cfg.sha256, rows, {}, package_versions())
         require_parity(report)
     return report
 
 
-def write_torchscript(model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec) -> None:
+def write_torchscript(
+    model: nn.Module,
+    path: Path,
+    cfg: PretrainedCfg,
+    spec: ExportSpec,
+    axes: Axes,
+    outputs: Sequence[str] = (OUTPUT_NAME,),
+) -> None:
     """Trace and write; no parity. Raises: ExportError, OSError if the file cannot be written."""
     import torch
 
-    example = torch.zeros(2, cfg.input.in_chans, *cfg.input.size)
+    example = torch.zeros(2, cfg.input.in_chans, *axes.example)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # check_trace compares with the traced batch only; parity checks others
-            traced = torch.jit.trace(eval_copy(model).float(), example, check_trace=False)
-            metadata = {_METADATA: json.dumps(metadata_of(cfg, spec))}
+            traced = torch.jit.trace(
+                eval_copy(model).float(), example, check_trace=False, strict=False
+            )
+            metadata = {_METADATA: json.dumps(metadata_of(cfg, spec, axes, outputs))}
             torch.jit.save(traced, buffer, _extra_files=metadata)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ExportError(
@@ -124,15 +128,4 @@ def load_torchscript(
         raise ExportError(
             f"{Path(path).name} is not a TorchScript file that torch {torch.__version__} can open"
         ) from None
-    return _runner(module.eval(), device), json.loads(extra[_METADATA] or "{}")
-
-
-def _runner(module: torch.jit.ScriptModule, device: str) -> Any:
-    import torch
-
-    def run(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        with torch.inference_mode():
-            result: np.ndarray[Any, Any] = module(torch.from_numpy(batch).to(device)).cpu().numpy()
-        return result
-
-    return run
+    return torch_runner(module.eval(), device), json.loads(extra[_METADATA] or "{}")

@@ -1,29 +1,35 @@
 """Repeat, later and elsewhere, what an export proved: digests of all files, and parity on a
 provider.
+
+With torch the reference is recomputed from the weights; without it the stored one is used, and only
+the .onnx files run: numpy, Pillow and onnxruntime are enough for that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.errors import IntegrityError, ParityError, ProviderError
+from zoo.errors import IntegrityError, NotFoundError, ParityError
 from zoo.files import read_regular_file
 from zoo.manifest import Manifest, check_files, read_manifest
 
-from .bundles import FORMATS, TEST_DATA, read_test_data
-from .onnx_export import package_versions, require_parity
-from .parity import ParityReport, ParityRow, check_parity
+from .candidates import Bench, measure_eager, measure_file
+from .description import package_versions, require_parity
+from .parity import ParityReport, ParityRow
+from .providers import LEVELS
 from .reference import Reference, float64_logits
 from .spec import ExportSpec
+from .test_vectors import list_test_data, read_test_data
 
 _REFERENCE_TOLERANCE = 1e-9  # relative; float64 on another machine
+_SUFFIXES = (".onnx", ".pt", ".pt2")
 
 
 @dataclass(frozen=True)
@@ -55,31 +61,43 @@ def verify_directory(
     *,
     tf32: bool = False,
     spec: ExportSpec | None = None,
+    levels: Sequence[str] = LEVELS,
 ) -> Verification:
     """Check every file of a run or export directory, then run the exported ones.
 
     Args:
+        directory: of a run or export, or one exported file inside one.
         provider: "cpu", "cuda" or "tensorrt"; the graph must really run there.
         tf32: allow TensorFloat-32 on CUDA (judged by the looser limit of the spec).
+        levels: graph optimisations of onnxruntime to run each .onnx file at.
     Raises: IntegrityError (a digest differs), ProviderError (the provider did not run the graph),
         ParityError (too far from the reference), UnknownModelError (no manifest).
     """
-    directory = Path(directory)
-    spec = spec or ExportSpec()
+    directory, only = _split(Path(directory))
     manifest = read_manifest(directory)
     check_files(directory, manifest)
-    files = [file for file in FORMATS.values() if file in manifest.paths]
+    files = [path for suffix in _SUFFIXES for path in manifest.paths if path.endswith(suffix)]
+    if only:
+        files = [only] if only in files else []
+    model = _load(directory)
     if not files:
-        _load(directory)
         return Verification(manifest, "not needed", None)
-    reference = read_test_data(directory)
-    how = _check_reference(directory, reference)
+    references = [read_test_data(directory, name) for name in list_test_data(manifest.paths)]
+    if not references:
+        raise IntegrityError("the directory has no test_data_set_0; export again", code="missing")
+    if model is not None:
+        for reference in references:
+            _check_reference(model, reference)
+    bench = Bench(
+        directory, manifest, provider, tf32, spec or ExportSpec(), tuple(levels), model,
+        tuple(references),
+    )  # fmt: skip
     rows: list[ParityRow] = []
     attestation: dict[str, Any] = {}
-    for file in files:
-        made, proof = _measure(directory, file, provider, tf32, reference, spec, manifest)
+    found = [(file, *measure_file(bench, file)) for file in files]
+    for name, made, proof in (("eager", *measure_eager(bench)), *found):
         rows += made
-        attestation |= proof
+        attestation |= {name: proof} if proof else {}
     report = ParityReport(
         manifest.name,
         manifest.version,
@@ -89,85 +107,39 @@ def verify_directory(
         package_versions(),
     )
     require_parity(report)
+    how = "stored" if model is None else "recomputed"
     return Verification(manifest, how, report)
 
 
-def _measure(
-    directory: Path,
-    file: str,
-    provider: str,
-    tf32: bool,
-    reference: Reference,
-    spec: ExportSpec,
-    manifest: Manifest,
-) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
-    digest = manifest.digest(file)
-    if file.endswith(".onnx"):
-        from .runtime import open_onnx
-
-        session = open_onnx(directory / file, provider, sha256=digest, tf32=tf32)
-        rows = check_parity(session.run, reference, file, session.provider, spec, tf32)
-        return rows, {file: session.attestation}
-    if provider == "tensorrt" or not _has("torch"):
-        return (), {file: {"not_run": "TorchScript needs torch, and has no TensorRT provider"}}
-    return _measure_torchscript(directory / file, file, provider, tf32, reference, spec, digest)
-
-
-def _measure_torchscript(
-    path: Path,
-    file: str,
-    provider: str,
-    tf32: bool,
-    reference: Reference,
-    spec: ExportSpec,
-    digest: str,
-) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
-    import torch
-
-    from .torchscript_export import load_torchscript
-
-    if provider == "cuda" and not torch.cuda.is_available():
-        raise ProviderError(f"torch {torch.__version__} sees no CUDA device to run {file} on")
-    run, _ = load_torchscript(path, digest, provider)
-    label = "CUDAExecutionProvider" if provider == "cuda" else "torch-cpu"
-    flags = torch.backends.cudnn.flags(allow_tf32=tf32) if provider == "cuda" else None
-    with flags or contextlib.nullcontext():
-        rows = check_parity(run, reference, file, label, spec, tf32 and provider == "cuda")
-    if provider == "cuda":
-        rows = tuple(_relabel(row, "torch-cuda") for row in rows)
-    return rows, {}
-
-
-def _relabel(row: ParityRow, provider: str) -> ParityRow:
-    from dataclasses import replace
-
-    return replace(row, provider=provider)
-
-
-def _has(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _split(path: Path) -> tuple[Path, str]:
+    """The directory of an export, and the one file in it that was asked for, or ""."""
+    if path.suffix not in _SUFFIXES:
+        return path, ""
+    if not path.exists():
+        raise NotFoundError(f"no such file: {str(path)!r}; check the path")
+    home = path.parent.parent if path.parent.name == "onnx" else path.parent
+    return home, path.relative_to(home).as_posix()
 
 
 def _load(directory: Path) -> Any:
+    """The model of a directory, or None where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return None
     import zoo
 
     return zoo.create_model(str(directory), pretrained=True)
 
 
-def _check_reference(directory: Path, reference: Reference) -> str:
-    """Recompute the reference from the weights where torch is installed. Raises: ParityError."""
-    if not _has("torch"):
-        return "stored"
-    logits = float64_logits(_load(directory), reference.inputs.batch)
+def _check_reference(model: Any, reference: Reference) -> None:
+    """Recompute a stored reference from the weights. Raises: ParityError."""
+    logits = float64_logits(model, reference.inputs.batch)
     scale = float(np.abs(reference.logits).max()) or 1.0
     error = float(np.abs(logits - reference.logits).max()) / scale
     if not error <= _REFERENCE_TOLERANCE:
         raise ParityError(
-            f"the reference in {TEST_DATA} differs from model.safetensors by {error:.1e} "
-            f"(relative); "
-            "the directory mixes two models, export it again"
+            f"the stored reference differs from model.safetensors by {error:.1e} (relative); the "
+            "directory mixes two models, export it again"
         )
-    return "recomputed"
 
 
 def _weights_digest(directory: Path) -> str:

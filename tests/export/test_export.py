@@ -22,7 +22,9 @@ from torch import nn
 import export
 import zoo
 from export.runtime import open_onnx, open_predictor
+from export.spec import ExportSpec
 from zoo import InputSpec
+from zoo.costs import read_costs
 from zoo.errors import ConfigError, ExportError, IntegrityError, ParityError, ResourceError
 from zoo.factory import create_random
 from zoo.registry import families
@@ -62,13 +64,31 @@ def test_every_family_exports_to_torchscript(family: str, tmp_path: Path) -> Non
     assert (tmp_path / "m.pt").is_file()
 
 
+FULL_SIZE = ("convit_tiny", "conv_attention_vit_tiny", "alternet_18", "fcvit_b12")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["convit_tiny", "conv_attention_vit_tiny", "alternet_18", "fcvit_b12", "hdvw_swin_tiny"],
-)
-def test_full_size_models_export(name: str, tmp_path: Path) -> None:
-    assert export.to_onnx(create_random(name, 0), tmp_path / "m.onnx")
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_models_export_in_every_format(name: str, tmp_path: Path) -> None:
+    result = export.export_model(
+        create_random(name, 0), tmp_path, ["onnx", "torchscript", "pt2"], precisions=["float16"]
+    )
+    assert result.report
+
+
+def _smallest(family: str) -> str:
+    """The family's smallest model that is not a nano one."""
+    sizes = [name for name in families()[family].variants if not name.endswith("nano")]
+    return min(sizes or families()[family].variants, key=lambda name: read_costs()[name]["params"])
+
+
+SMALLEST = sorted({_smallest(family) for family in zoo.list_families()} - {*FULL_SIZE})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in SMALLEST if read_costs()[n]["params"] <= 100e6])
+def test_a_real_size_of_every_family_exports(name: str, tmp_path: Path) -> None:
+    assert export.to_onnx(create_random(name, 0), tmp_path / "m.onnx", ExportSpec(batches=(1,)))
 
 
 @pytest.mark.parametrize("gating", ["learned", "none"])
@@ -210,7 +230,7 @@ def test_a_failing_export_keeps_the_earlier_one(
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
-def _fail(report: object) -> None:
+def _fail(*_: object) -> None:
     raise ParityError("no")
 
 
@@ -249,13 +269,22 @@ def test_a_forward_that_fixes_the_batch_is_refused(write: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("opset", [17, 26])
-def test_an_opset_that_the_exporter_would_replace_is_an_error(opset: int, tmp_path: Path) -> None:
-    model = tiny_model("convit")
-    with pytest.raises(ExportError, match=r"opset|export"):
+def test_a_file_is_of_the_opset_asked_for_or_not_written(opset: int, tmp_path: Path) -> None:
+    """torch's exporter has written 18 for 17, and an invalid file for 26, without a word."""
+    try:
         export.to_onnx(
-            model, tmp_path / "m.onnx", export.ExportSpec(opset=opset), input=tiny_input("convit")
-        )
-    assert list(tmp_path.iterdir()) == []
+            tiny_model("convit"), tmp_path / "m.onnx", ExportSpec(opset=opset),
+            input=tiny_input("convit"),
+        )  # fmt: skip
+    except ExportError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert re.search(r"opset|export", refusal)
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
 
 
 def test_unknown_formats_are_named(tmp_path: Path) -> None:
@@ -283,7 +312,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("export.bundles._write_test_data", full)
+    monkeypatch.setattr("export.bundles.write_test_data", full)
     with pytest.raises(ResourceError, match="No space left") as caught:
         export.export_model(zoo.create_model("convit_nano"), tmp_path)
     assert caught.value.code == "disk_full"
@@ -334,16 +363,15 @@ def test_a_damaged_onnx_file_is_a_typed_error(exported: Path, tmp_path: Path) ->
     data = (exported / "onnx" / "model.onnx").read_bytes()
     for content in (data[: len(data) // 3], b"", b"<html>"):
         (tmp_path / "m.onnx").write_bytes(content)
-        with pytest.raises(ExportError, match="cannot open") as caught:
+        with pytest.raises(ExportError, match="cannot be opened") as caught:
             open_onnx(tmp_path / "m.onnx")
         assert "/onnxruntime" not in str(caught.value)
 
 
 def test_a_foreign_onnx_file_says_what_is_missing(tmp_path: Path) -> None:
-    from export.runtime import _probe_file
+    from export.diagnosis import PROBE
 
-    with _probe_file() as path:
-        shutil.copy(path, tmp_path / "foreign.onnx")
+    (tmp_path / "foreign.onnx").write_bytes(PROBE)
     with pytest.raises(ConfigError, match="no 'input' metadata"):
         open_predictor(tmp_path / "foreign.onnx")
 
@@ -353,7 +381,7 @@ def test_wrong_inputs_are_typed_errors(exported: Path, shape: tuple[int, ...]) -
     from zoo.errors import InputError
 
     session = open_onnx(exported / "onnx" / "model.onnx")
-    with pytest.raises(InputError, match=r"'batch', 3, 32, 32"):
+    with pytest.raises(InputError, match="batch, 3, 32, 32"):
         session.run(np.zeros(shape, np.float32))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +46,7 @@ def test_a_fresh_export_verifies(exported: Path) -> None:
     assert found.reference == "recomputed"
     assert found.report
     files = {row.file for row in found.report.rows}
-    assert files == {"onnx/model.onnx", "model.pt"}
+    assert files == {"eager", "onnx/model.onnx", "model.pt"}
     proof = found.report.attestation["onnx/model.onnx"]
     assert proof["providers"] == ["CPUExecutionProvider"]
     assert set(proof["nodes"]) == {"CPUExecutionProvider"}
@@ -62,29 +60,6 @@ def test_the_report_is_json_with_every_row(exported: Path) -> None:
     for row in stored["rows"]:
         assert row["max_abs_error"] <= row["limit"]
         assert row["top1_agreement"] == 1.0
-
-
-def test_verification_works_without_torch(exported: Path) -> None:
-    code = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "timm"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Block())
-import importlib.util
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda n, *a: None if n == "torch" else real(n, *a)
-import export
-found = export.verify_directory(sys.argv[1])
-assert found.reference == "stored" and found.report
-assert {r.file for r in found.report.rows} == {"onnx/model.onnx"}
-assert "torch" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(exported)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -77,4 +77,8 @@ FAMILY = Family(
     },
     weights=(),
     cite_note="Cite Park & Kim 2022. No weights and no table of accuracies were published.",
+    not_exportable={
+        "dynamic-size": "its windows are padded and masked by the size of the map; "
+        "export each size with --img-size"
+    },
 )

@@ -50,4 +50,8 @@ FAMILY = hdvw_family(
     },
     aliases=token_aliases("mixer", _SHORT),
     alias_keywords=_KEYWORDS,
+    not_exportable={
+        "dynamic-size": "its token mixing is a matrix over a fixed number of patches; "
+        "build it with another img_size"
+    },
 )

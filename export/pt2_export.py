@@ -1,0 +1,109 @@
+"""`torch.export` archives (.pt2), the successor of TorchScript: a graph with its weights, no code.
+
+Nothing in the archive names the building machine: stack traces are dropped before it is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import InputSpec, PretrainedCfg
+from zoo.errors import ExportError, IntegrityError
+from zoo.files import atomic_path, read_regular_file, sha256_bytes
+
+from .axes import Axes, axes_of
+from .description import describe_for, metadata_of, package_versions, require_parity
+from .forms import own_form
+from .measuring import References, check_file
+from .parity import ParityReport
+from .program import capture, quiet, root_cause, torch_runner
+from .spec import OUTPUT_NAME, ExportSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+_METADATA = "convattn.json"
+
+
+def to_pt2(
+    model: nn.Module,
+    path: str | Path,
+    spec: ExportSpec | None = None,
+    *,
+    input: InputSpec | None = None,
+) -> ParityReport:
+    """Write a model as a torch.export archive, verified at every batch size of `spec`.
+
+    Arguments, result and errors as `export.to_onnx`.
+    """
+    spec = spec or ExportSpec()
+    cfg = describe_for(model, spec, input)
+    form, axes = own_form(model), axes_of(model, cfg.input, spec)
+    references = References(form, cfg, spec, axes)
+    with atomic_path(path) as temporary:
+        program = capture(model, cfg.input.in_chans, axes)
+        write_pt2(program, temporary, cfg, spec, axes, form.outputs)
+        rows, _ = check_file(temporary, "pt2", Path(path).name, references)
+        report = ParityReport(cfg.name, cfg.version, cfg.sha256, rows, {}, package_versions())
+        require_parity(report)
+    return report
+
+
+def write_pt2(
+    program: ExportedProgram,
+    path: Path,
+    cfg: PretrainedCfg,
+    spec: ExportSpec,
+    axes: Axes,
+    outputs: Sequence[str] = (OUTPUT_NAME,),
+) -> None:
+    """Write a captured program; no parity. Raises: ExportError, OSError."""
+    import torch
+
+    buffer = io.BytesIO()
+    metadata = {_METADATA: json.dumps(metadata_of(cfg, spec, axes, outputs))}
+    try:
+        with quiet():
+            torch.export.save(program, buffer, extra_files=metadata)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ExportError(f"torch.export could not save {cfg.name}: {root_cause(error)}") from error
+    path.write_bytes(buffer.getvalue())
+
+
+def load_pt2(
+    path: str | Path, sha256: str | None = None, device: str = "cpu"
+) -> tuple[Any, dict[str, Any]]:
+    """Open a torch.export archive.
+
+    Args:
+        sha256: expected digest; the bytes that were hashed are the bytes that are loaded.
+        device: "cpu" or "cuda".
+    Returns: a function float32 (B, C, H, W) -> output, both numpy (a tuple if there are several),
+        and the metadata.
+    Raises: IntegrityError if the digest differs, ExportError if it cannot be opened.
+    """
+    import torch
+
+    data = read_regular_file(path, "torch.export archive")
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise IntegrityError(
+            f"{Path(path).name} has SHA-256 {sha256_bytes(data)}, expected {sha256}; export it "
+            f"again",
+            code="hash",
+        )
+    extra: dict[str, Any] = {_METADATA: ""}
+    try:
+        with quiet():
+            program = torch.export.load(io.BytesIO(data), extra_files=extra)
+            module = program.module().to(device)
+    except Exception:  # a damaged archive fails anywhere: zip, JSON, tensors
+        raise ExportError(
+            f"{Path(path).name} is not a torch.export archive that torch {torch.__version__} can "
+            "open; export it again"
+        ) from None
+    return torch_runner(module, device), json.loads(extra[_METADATA] or "{}")
