@@ -118,8 +118,10 @@ def test_weights_are_trained_again_by_their_record(
     monkeypatch.setattr(zoo.registry, "get_record", lambda name: replace(record, selected=ours))
     words = ["train", "--reproduce", "convit_nano", "--epochs", "1", "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    assert f"{ours.name}: other bytes" in done.stdout
+    assert isinstance(done.exception, zoo.errors.ParityError)  # one epoch is not enough
+    assert done.exception.code == "not_reproduced"
+    assert f"{ours.name}: other bytes" in str(done.exception)
+    assert "outside the interval of the released weights" in str(done.exception)
     recipe = json.loads((tmp_path / "metrics.json").read_text())["recipe"]
     assert (recipe["name"], recipe["seed"], recipe["epochs"]) == ("digits-short", 7, 1)
     assert zoo.create_model(str(tmp_path), pretrained=True).pretrained_cfg.tag == "digits"

@@ -11,6 +11,7 @@ import click
 from ._training_options import RECIPE_FIELDS, key_values, training_options
 
 if TYPE_CHECKING:
+    from ..records import WeightsRecord
     from ..training.jobs import Job
     from ..training.learner import Machine
     from ..training.results import TrainingResult
@@ -159,13 +160,20 @@ def _reproduce(model: str, options: dict[str, Any]) -> None:
     result = _train(job, options)
     _finish(result, job, options)
     if result is not None and not options["as_json"]:
-        from ..files import sha256_file
+        _compare(weights, options["out"], job.data)
 
-        same = sha256_file(options["out"] / "model.safetensors") == weights.sha256
-        click.echo(
-            f"{weights.name}: "
-            + ("the same bytes" if same else "other bytes, as on another machine or torch version")
-        )
+
+def _compare(weights: WeightsRecord, out: Path, data: str) -> None:
+    from ..errors import ParityError
+    from ..training.learner import is_main_process
+    from ..training.reproduction import compare_with_release
+
+    if not is_main_process():
+        return
+    found = compare_with_release(weights.name, weights.sha256, out, data)
+    if not found:
+        raise ParityError(found.summary(), code="not_reproduced")
+    click.echo(found.summary())
 
 
 def _probe(job: Job, options: dict[str, Any]) -> None:
