@@ -39,22 +39,22 @@ _FOUR = ("resnet_nano", "alternet_nano", "hdvw_vit_nano", "convit_nano", "conv_a
 _ATTENDING = ("convit_nano", "hdvw_vit_nano", "conv_attention_vit_nano", "alternet_nano")
 # verb -> (models wanted, how many at most, further arguments)
 SUBJECTS: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "fourier": (_FOUR, 4, "--images 128"),
-    "variance": (_FOUR, 4, "--images 128"),
-    "lesion": (_FOUR, 4, "--images 128"),
-    "specificity": (_FOUR, 4, "--images 128"),
-    "filters": (("convit_nano", "conv_attention_vit_nano", "resnet_nano"), 2, "--images 128"),
-    "nonlocality": (_ATTENDING, 4, "--images 128"),
+    "fourier": (_FOUR, 4, ""),
+    "variance": (_FOUR, 4, ""),
+    "lesion": (_FOUR, 4, ""),
+    "specificity": (_FOUR, 4, ""),
+    "filters": (("convit_nano", "conv_attention_vit_nano", "resnet_nano"), 2, ""),
+    "nonlocality": (_ATTENDING, 4, ""),
     "gates": (("convit_nano",), 1, ""),
     "attention": (("convit_nano", "hdvw_vit_nano"), 2, "--image 8"),
-    "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), 3, "--images 128"),
+    "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), 3, ""),
     "landscape": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 2,
-                  "--grid 9 --images 64"),
+                  "--grid 15 --images 256"),
     "hessian": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 3,
-                "--batches 6 --batch-size 16 --top 2 --max-iterations 30 --density-steps 20"),
-    "robustness": (_ALL, 4, "--images 32"),
+                "--batch-size 16 --top 2 --max-iterations 50"),
+    "robustness": (_ALL, 4, "--images 128"),
     "noise": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 4,
-              "--eps 4 --images 128"),
+              "--eps 4"),
     "buildup": (("alternet_nano",), 1, "--epochs 15"),
 }  # fmt: skip
 KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "versions",
@@ -73,9 +73,10 @@ def command(verb: str) -> list[str]:
 def measure(verb: str) -> None:
     """Run a page's command; keep its figure and numbers."""
     arguments = command(verb)
+    folder = ROOT / OUT / verb
+    shutil.rmtree(folder, ignore_errors=True)
     print("convattn", " ".join(arguments), flush=True)
     subprocess.run([sys.executable, "-m", "zoo", *arguments], cwd=ROOT, check=True)
-    folder = ROOT / OUT / verb
     IMAGES.mkdir(parents=True, exist_ok=True)
     MEASURED.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{verb}.png")

@@ -236,6 +236,8 @@ def _buildup(found: Found) -> Any:
         f"{first['noise_percent']:.1f} %; best plan by test accuracy `{best['plan']}`: "
         f"{best['test_percent']:.1f} %, under noise {best['noise_percent']:.1f} %."
     )
+    if best["test_percent"] < 80:
+        yield "these trainings were too short to compare plans; only the procedure is shown."
     pairs = itertools.pairwise(rows)
     down = sum(b["high_frequency"] < a["high_frequency"] for a, b in pairs)
     yield (f"high frequencies of the last unit fall with {down} of {len(rows) - 1} replacements.")

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.golden_targets import Built, build, csan
+from tests.golden_targets import Built, analysis, build, csan, metrics
 from tests.goldens import fill
 from zoo.layers.mc_dropout import MCDropout
 
@@ -28,13 +28,8 @@ MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 TOLERANCE = {"f64": 1e-10, "f32": 1e-4}
 DTYPE = {"f64": torch.float64, "f32": torch.float32}
 
-# Kinds whose subject does not exist yet; each goes with the change that brings it.
-PENDING = {
-    "metrics": "evaluation metrics are not implemented yet",
-    "analysis": "analyses are not implemented yet",
-}
 # Kinds whose cases name a recipe instead of a constructor: (case, folder, dtype) -> named outputs.
-RECIPES = {"csan": csan.run}
+RECIPES = {"csan": csan.run, "metrics": metrics.run, "analysis": analysis.run}
 
 
 def _cases(*kinds: str) -> list[Any]:
@@ -48,13 +43,7 @@ def _cases(*kinds: str) -> list[Any]:
 def _other_kinds() -> list[Any]:
     known = ("model", "layer", "init")
     return [
-        pytest.param(
-            case,
-            id=f"golden-{case['id']}",
-            marks=[pytest.mark.xfail(reason=PENDING[case["kind"]], strict=True)]
-            if case["kind"] in PENDING
-            else [],
-        )
+        pytest.param(case, id=f"golden-{case['id']}")
         for case in MANIFEST["cases"]
         if case["kind"] not in known
     ]

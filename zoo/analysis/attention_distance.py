@@ -1,9 +1,32 @@
-"""How far attention looks, in patches (ConViT, arXiv:2103.10697, section 4: "nonlocality")."""
+"""How far attention looks, in patches (ConViT, arXiv:2103.10697, section 4: "nonlocality").
+
+Where we differ from facebookresearch/convit `main.py`, which feeds the raw patch embedding to every
+layer: layers get their true inputs, and class tokens are left out with rows made to sum to 1 again.
+``feed="patch_embed"`` gives upstream's number.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ._estimates import Estimate, Moments
+from ._features import OnStep, ignore
+from ._results import Result
+from .attention_maps import Layout, visit_attention, without_class_tokens
+
+DEFINITION = (
+    "mean over queries of the sum over keys of attention times distance in patches; per head, mean "
+    "over images. {feed}"
+)
+_TRUE = "Layers get their true inputs; class tokens are left out, rows renormalised."
+_FED = "Every layer gets the output of {0}, as facebookresearch/convit main.py has it."
 
 
 def grid_distances(
@@ -35,3 +58,92 @@ def nonlocality(attention: Tensor, grid: tuple[int, int]) -> Tensor:
         )
     distances = grid_distances(grid, attention.dtype, attention.device)
     return (attention.mean(0) * distances).sum((-2, -1)) / tokens
+
+
+def key_distances(layout: Layout, keys: int, like: Tensor) -> Tensor:
+    """Distance of every key from every query in positions: (N, keys), or (1, keys)."""
+    if layout.kind == "neighbours":
+        side = math.isqrt(keys)
+        offsets = (torch.arange(side) - side // 2) * layout.step
+        distances = torch.hypot(*torch.meshgrid(offsets.float(), offsets.float(), indexing="ij"))
+        return distances.reshape(1, -1).to(like)
+    if layout.step == 1:
+        return grid_distances(layout.grid, like.dtype, like.device)
+    centre = (layout.step - 1) / 2  # strided keys stand in the middle of what they cover
+    axes = [torch.arange(side // layout.step) * layout.step + centre for side in layout.grid]
+    ky, kx = (axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij"))
+    qy, qx = (
+        axis.flatten()
+        for axis in torch.meshgrid(*(torch.arange(s) for s in layout.grid), indexing="ij")
+    )
+    return torch.hypot(ky[None] - qy[:, None], kx[None] - qx[:, None]).to(like)
+
+
+@dataclass(frozen=True)
+class LayerDistance:
+    """Nonlocality of one layer: per head, and the mean over heads; in patches of that layer."""
+
+    name: str
+    heads: tuple[Estimate, ...]
+    layer: Estimate
+    uniform: float
+
+
+@dataclass(frozen=True)
+class NonlocalityResult(Result):
+    """Nonlocality of all layers; `uniform` of a layer is what equal attention to all keys gives."""
+
+    layers: tuple[LayerDistance, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                "layer": layer.name,
+                "head": head,
+                "nonlocality": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "uniform": layer.uniform,
+            }
+            for layer in self.layers
+            for head, found in enumerate(layer.heads)
+        ]
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.heads import plot_nonlocality
+
+        plot_nonlocality([self], path)
+
+
+def nonlocality_study(
+    model: nn.Module,
+    loader: Iterable[Any],
+    feed: str | None = None,
+    name: str = "model",
+    on_step: OnStep = ignore,
+) -> NonlocalityResult:
+    """Nonlocality per head of every attention layer.
+
+    Args: model, loader, feed, on_step: see `visit_attention`.
+    Raises: AnalysisError.
+    """
+    heads: dict[str, Moments] = {}
+    means: dict[str, Moments] = {}
+    uniform: dict[str, float] = {}
+
+    def visit(layer: str, weights: Tensor, layout: Layout) -> None:
+        weights = without_class_tokens(weights, layout.prefix)
+        distances = key_distances(layout, weights.shape[-1], weights)
+        rows = (weights * distances).sum(-1).mean(-1)  # (B or B * windows, nh)
+        heads.setdefault(layer, Moments()).add(rows)
+        means.setdefault(layer, Moments()).add(rows.mean(-1, keepdim=True))
+        uniform[layer] = float(distances.mean())
+
+    visit_attention(model, loader, visit, feed, on_step)
+    layers = tuple(
+        LayerDistance(layer, tuple(found.estimates()), means[layer].estimates()[0], uniform[layer])
+        for layer, found in heads.items()
+    )
+    text = DEFINITION.format(feed=_TRUE if feed is None else _FED.format(feed))
+    return NonlocalityResult(name, text, layers)

@@ -156,7 +156,7 @@ def _draw(
     import torch
 
     from ..analysis.attention_maps import collect_attention, gates
-    from ..analysis.plots import plot_gpsa, plot_predictions
+    from ..analysis.plots.demonstration import plot_gpsa, plot_predictions
     from ..preprocessing import preprocess, read_image
 
     images = [read_image(file) for file in files]

@@ -17,7 +17,7 @@ def plot_landscape(results: Sequence[LandscapeResult], path: str | Path) -> None
     """Per model: the NLL as a surface and as contours, the L2 term, and both together."""
     import numpy as np
 
-    figure = new_figure(12.0, 2.9 * len(results))
+    figure = new_figure(11.0, 2.7 * len(results))
     for row, result in enumerate(results):
         side = result.count
         table = {
@@ -29,7 +29,7 @@ def plot_landscape(results: Sequence[LandscapeResult], path: str | Path) -> None
         l2 = result.weight_decay * table["half_squares"]
         surface = figure.add_subplot(len(results), 4, 4 * row + 1, projection="3d")
         surface.plot_surface(x, y, nll, cmap="viridis", linewidth=0.2, edgecolor="#00000030")
-        surface.set_title(f"{result.model}: NLL", pad=0)
+        surface.set_title(f"{result.model}\nNLL", fontsize=8, pad=0)
         surface.set_xlabel("x", labelpad=-8)
         surface.set_ylabel("y", labelpad=-8)
         surface.tick_params(labelsize=6, pad=-3)

@@ -1,0 +1,80 @@
+"""One pass over a loader that reduces the feature map of every unit on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import AnalysisError
+from ._batches import read_batches
+from ._estimates import Moments
+from ._hooks import device_of, outputs_to, unchanged
+from .units import Unit, find_units, to_map
+
+OnStep = Callable[[int], None]
+
+
+def ignore(_: int) -> None:
+    """The default of `on_step`: nobody wants to know."""
+
+
+def visit_maps(
+    model: nn.Module,
+    loader: Iterable[Any],
+    visit: Callable[[Unit, Tensor], None],
+    units: Sequence[Unit] | None = None,
+    on_step: OnStep = ignore,
+) -> None:
+    """Run the model over a loader and show `visit` the map (B, C, h, w) of every unit and batch.
+
+    Args:
+        visit: nothing is kept, so that what it reduces bounds the memory.
+        units: default `find_units(model)`.
+        on_step: called after every batch with the number of images so far.
+    Raises: AnalysisError, see `to_map` and `read_batches`.
+    """
+    units = find_units(model) if units is None else units
+    modules = dict(model.named_modules())
+    size: list[int] = [0, 0]
+    watched: dict[str, list[Unit]] = {}
+    for unit in units:
+        watched.setdefault(unit.module, []).append(unit)
+
+    def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        for unit in watched[name]:
+            value = inputs if unit.entering else output
+            visit(unit, to_map(value, size, unit, modules[name]))
+
+    device, dtype = device_of(model)
+    done = 0
+    with unchanged(model), outputs_to({name: modules[name] for name in watched}, look):
+        for images, _ in read_batches(loader):
+            size[:] = images.shape[2:]
+            model(images.to(device, dtype))
+            done += len(images)
+            on_step(done)
+
+
+def measure_maps(
+    model: nn.Module,
+    loader: Iterable[Any],
+    reduce: Callable[[Tensor], Tensor],
+    units: Sequence[Unit] | None = None,
+    on_step: OnStep = ignore,
+) -> dict[Unit, Moments]:
+    """Statistics over images of ``reduce(map)`` for every unit, in the order of execution.
+
+    Args: reduce: (B, C, h, w) -> (B, ...), a value or vector for each image. Others: `visit_maps`.
+    Raises: AnalysisError, see `visit_maps`; also if no unit ever ran.
+    """
+    found: dict[Unit, Moments] = {}
+
+    def visit(unit: Unit, maps: Tensor) -> None:
+        found.setdefault(unit, Moments()).add(reduce(maps))
+
+    visit_maps(model, loader, visit, units, on_step)
+    if not found:
+        raise AnalysisError("none of the units ran in the forward pass; name other modules")
+    return found

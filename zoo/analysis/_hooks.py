@@ -1,0 +1,93 @@
+"""Watching a model without changing it: hooks that always go, and a model that comes back as it
+was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AnalysisError
+
+
+@contextmanager
+def unchanged(model: nn.Module, grad: bool = False) -> Iterator[nn.Module]:
+    """The model in eval mode, without gradients unless `grad`; afterwards all is as before.
+
+    Restored, also when the work inside is interrupted: the mode of every module, `requires_grad` of
+    every parameter, and torch's random state on the CPU and, where it is in use, on CUDA.
+    Parameters and buffers are not copied: what an analysis changes it puts through
+    `torch.func.functional_call`.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    state = torch.get_rng_state()
+    try:
+        model.eval()
+        with torch.set_grad_enabled(grad):
+            yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, required in trained:
+            parameter.requires_grad_(required)
+        torch.set_rng_state(state)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def outputs_to(
+    modules: Mapping[str, nn.Module], visit: Callable[[str, tuple[Any, ...], Any], Any]
+) -> Iterator[None]:
+    """While it lasts, ``visit(name, inputs, output)`` sees every call of the modules as it happens.
+
+    What `visit` returns, unless None, takes the place of the output. Nothing is kept here, so a
+    visit that reduces what it sees bounds the memory of the whole pass.
+    """
+    handles = []
+    try:
+        for name, module in modules.items():
+            handles.append(
+                module.register_forward_hook(
+                    lambda _, inputs, output, name=name: visit(name, inputs, output)
+                )
+            )
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_tensor(value: Any, name: str) -> Tensor:
+    """The tensor that a module returned, or the first of several. Raises: AnalysisError."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple | list) and value:
+        return first_tensor(value[0], name)
+    raise AnalysisError(
+        f"{name} passes on {type(value).__name__}, not a tensor; choose other modules"
+    )
+
+
+def check_finite(x: Tensor, name: str) -> Tensor:
+    """`x`, if every value is finite. Raises: AnalysisError that names the layer."""
+    if not bool(torch.isfinite(x).all()):
+        raise AnalysisError(
+            f"activations of {name} are not finite (NaN or infinite); look for the first such "
+            "layer, and check weights and input",
+            code="not_finite",
+        )
+    return x
+
+
+def device_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where the model lives, and in which precision."""
+    for parameter in model.parameters():
+        return parameter.device, parameter.dtype
+    return torch.device("cpu"), torch.get_default_dtype()

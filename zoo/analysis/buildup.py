@@ -1,0 +1,113 @@
+"""Build-up: from a CNN to AlterNet, one attention block at a time.
+
+Park & Kim, *How Do Vision Transformers Work?*, arXiv:2202.06709, its build-up rules: replace
+convolution blocks from the end of a baseline; where that does not help, go on in an earlier stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..evaluation import Accuracy
+from ._features import OnStep, ignore
+from ._results import Result
+
+DEFINITION = (
+    "each plan (C convolution, A attention block; stages separated by spaces) trained anew with "
+    "the same recipe: {recipe}. noise_percent: mean accuracy over noise of all frequency bands. "
+    "high_frequency: high-frequency value of the last unit's map. {data}"
+)
+Plan = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanMeasurement:
+    """What is measured of one trained plan; `test` is None where the data have no test part."""
+
+    parameters: int
+    validation: Accuracy
+    test: Accuracy | None
+    noise_percent: float
+    high_frequency: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildUpStep:
+    """One plan, and the block that it adds to the one before ("" for the first)."""
+
+    plan: str
+    added: str
+    measured: PlanMeasurement
+
+
+@dataclass(frozen=True)
+class BuildUpResult(Result):
+    """All plans, the baseline first."""
+
+    steps: tuple[BuildUpStep, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for step in self.steps:
+            found, test = step.measured, step.measured.test
+            rows.append(
+                {
+                    "model": self.model,
+                    "plan": step.plan,
+                    "added": step.added,
+                    "parameters": found.parameters,
+                    "validation_percent": found.validation.percent,
+                    "test_percent": None if test is None else test.percent,
+                    "noise_percent": found.noise_percent,
+                    "high_frequency": found.high_frequency,
+                    "seconds": found.seconds,
+                }
+            )
+        return rows
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.training import plot_build_up
+
+        plot_build_up([self], path)
+
+
+def build_up_study(
+    plans: Sequence[Plan],
+    measure: Callable[[Plan], PlanMeasurement],
+    name: str = "model",
+    recipe: str = "the same for all",
+    data: str = "",
+    on_step: OnStep = ignore,
+) -> BuildUpResult:
+    """Train and measure plans in order.
+
+    Args: measure: trains one plan and measures it.
+    Raises: ConfigError for no plans, or plans of different layouts.
+    """
+    if not plans or len({tuple(map(len, plan)) for plan in plans}) != 1:
+        raise ConfigError(
+            "plans are of one layout and differ in C and A only; got "
+            f"{[' '.join(plan) for plan in plans]}"
+        )
+    steps = []
+    for number, plan in enumerate(plans, start=1):
+        added = _added(plans[number - 2], plan) if number > 1 else ""
+        steps.append(BuildUpStep(" ".join(plan), added, measure(plan)))
+        on_step(number)
+    text = DEFINITION.format(recipe=recipe, data=data).strip()
+    return BuildUpResult(name, text, tuple(steps))
+
+
+def _added(before: Plan, after: Plan) -> str:
+    changed = [
+        f"stage {stage + 1}, block {block + 1}"
+        for stage, (old, new) in enumerate(zip(before, after, strict=True))
+        for block, (a, b) in enumerate(zip(old, new, strict=True))
+        if a != b
+    ]
+    return "; ".join(changed)

@@ -1,0 +1,165 @@
+"""What makes a layer a low- or a high-pass filter: the gain of high frequencies, layer by layer.
+
+Park & Kim, arXiv:2202.06709, call attention low-pass and convolutions high-pass; their author adds
+that group size and architecture matter more than the kernel. One number for any layer that keeps
+the size of its map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AnalysisError
+from ._batches import read_batches
+from ._estimates import Estimate, Moments
+from ._features import OnStep, ignore
+from ._hooks import device_of, first_tensor, outputs_to, unchanged
+from ._results import Result
+from .fourier import log_amplitudes
+from .units import Unit, kind_of, reads_attention, to_map
+
+DEFINITION = (
+    "gain: high-frequency value (log amplitude at the last frequency minus that at 0) of a layer's "
+    "output minus that of its input; below 0 is low-pass, above 0 high-pass. What the layer makes "
+    "of zeros, its bias, is subtracted from the output first. {data}"
+)
+
+
+@dataclass(frozen=True)
+class LayerGain:
+    """One layer.
+
+    Args:
+        name, kind: kind is "attention" or "convolution".
+        setting: what it is, e.g. "kernel 3, groups 1".
+        gain: mean with its interval.
+    """
+
+    name: str
+    kind: str
+    setting: str
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class FilterResult(Result):
+    """Gains of all layers measured."""
+
+    layers: tuple[LayerGain, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                "layer": layer.name,
+                "kind": layer.kind,
+                "setting": layer.setting,
+                "gain": layer.gain.mean,
+                "low": layer.gain.low,
+                "high": layer.gain.high,
+            }
+            for layer in self.layers
+        ]
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.filters import plot_filters
+
+        plot_filters([self], path)
+
+
+def gains(before: Tensor, after: Tensor) -> Tensor:
+    """Gain of high frequencies per image: (B, C, h, w) and (B, C', h, w) -> (B,)."""
+    rows = [log_amplitudes(maps) for maps in (after, before)]
+    high = [values[:, -1] - values[:, 0] for values in rows]
+    return high[0] - high[1]
+
+
+def random_layer_gains(
+    make: dict[str, tuple[str, Callable[[], nn.Module]]],
+    channels: int = 32,
+    side: int = 16,
+    seeds: int = 8,
+    on_step: OnStep = ignore,
+) -> FilterResult:
+    """Gains of layers as initialised, on white noise.
+
+    Args: make: setting -> (kind, a function that builds the layer, `channels` in and out).
+    """
+    found = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for number, (setting, (kind, build)) in enumerate(make.items(), start=1):
+            moments = Moments()
+            for seed in range(seeds):
+                torch.manual_seed(seed)
+                layer = build().eval()
+                x = torch.randn(4, channels, side, side)
+                moments.add(
+                    gains(x, layer(x) - layer(torch.zeros_like(x[:1]))).mean(0, keepdim=True)
+                )
+            found.append(LayerGain(setting, kind, setting, moments.estimates()[0]))
+            on_step(number)
+    text = DEFINITION.format(data=f"Random layers, {seeds} seeds, white noise of {side} x {side}.")
+    return FilterResult("layers as initialised", text, tuple(found))
+
+
+def layer_gains(
+    model: nn.Module, loader: Iterable[Any], name: str = "model", on_step: OnStep = ignore
+) -> FilterResult:
+    """Gains of every attention and every convolution of a model that keep the map's size.
+
+    Attention without its skip. Raises: AnalysisError if there are none.
+    """
+    modules = dict(model.named_modules())
+    layers = {key: m for key, m in modules.items() if _is_layer(m) and not _inside(key, modules)}
+    found: dict[str, Moments] = {}
+    size = [0, 0]
+
+    def look(key: str, inputs: tuple[Any, ...], output: Any) -> None:
+        unit = Unit(key, kind_of(layers[key]), key)
+        x = first_tensor(inputs, key)
+        offset = layers[key].forward(torch.zeros_like(x[:1]), *inputs[1:])
+        changed = first_tensor(output, key) - first_tensor(offset, key)
+        before, after = (to_map(value, size, unit, layers[key]) for value in (x, changed))
+        if before.shape[2:] == after.shape[2:] and min(after.shape[2:]) > 1:
+            found.setdefault(key, Moments()).add(gains(before, after))
+
+    device, dtype = device_of(model)
+    done = 0
+    with unchanged(model), outputs_to(layers, look):
+        for images, _ in read_batches(loader):
+            size[:] = images.shape[2:]
+            model(images.to(device, dtype))
+            done += len(images)
+            on_step(done)
+    if not found:
+        raise AnalysisError(f"{name} has no attention or convolution that keeps the map's size")
+    rows = tuple(
+        LayerGain(key, kind_of(layers[key]), _setting(layers[key]), moments.estimates()[0])
+        for key, moments in found.items()
+    )
+    return FilterResult(name, DEFINITION.format(data="On the images given."), rows)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    spatial = isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+    return spatial or reads_attention(module)
+
+
+def _inside(name: str, modules: dict[str, nn.Module]) -> bool:
+    parts = name.split(".")
+    return any(_is_layer(modules[".".join(parts[:i])]) for i in range(1, len(parts)))
+
+
+def _setting(module: Any) -> str:
+    if isinstance(module, nn.Conv2d):
+        return f"kernel {module.kernel_size[0]}, groups {module.groups}"
+    if hasattr(module, "kernel_size"):
+        return f"kernel {module.kernel_size}"
+    window = getattr(module, "window_size", None)
+    return f"window {window}" if window else "all keys"

@@ -1,0 +1,224 @@
+"""Hessian max-eigenvalue spectra: largest eigenvalues of the loss of single mini-batches.
+
+Park & Kim, *How Do Vision Transformers Work?*, arXiv:2202.06709, figures 1c and 4; the protocol as
+their author describes it (no code was published) and Park & Kim, *Blurs Behave Like Ensembles*,
+arXiv:2105.12639, appendix A: NLL + L2 on augmented training data, top eigenvalues of every
+mini-batch by power iteration, collected over batches. Where we decide: L2 is (wd / 2) |w|^2 over
+the trained parameters, which shifts every eigenvalue by exactly wd; eval mode (running statistics,
+no drop path).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..errors import AnalysisError
+from ._batches import read_batches
+from ._features import OnStep, ignore
+from ._hooks import device_of, unchanged
+from ._results import Result
+from .lanczos import Product, smooth_density, spectral_density, top_eigenvalues
+
+DEFINITION = (
+    "for every mini-batch the {count} eigenvalues of largest magnitude of the Hessian of NLL + "
+    "(wd / 2) |w|^2, wd = {decay:g}, over all trained parameters; power iteration on "
+    "Hessian-vector products, to a relative change of {tolerance:g} or {limit} iterations; eval "
+    "mode; {data}."
+)
+
+
+def hessian_product(
+    model: nn.Module, x: Tensor, targets: Tensor, decay: float
+) -> tuple[Product, int]:
+    """v -> H v of the loss on one batch, over the parameters that require gradients.
+
+    The model's own parameters and gradients are not touched. Targets are class numbers (B,) or
+    probabilities (B, classes).
+    Returns: the product, and the number of parameters that the loss depends on.
+    Raises: AnalysisError without trained parameters, or for a loss that is not finite.
+    """
+    leaves = {
+        name: value.detach().clone().requires_grad_()
+        for name, value in model.named_parameters()
+        if value.requires_grad
+    }
+    if not leaves:
+        raise AnalysisError("no parameter requires gradients: there is no Hessian")
+    weights = tuple(leaves.values())
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+        loss = F.cross_entropy(functional_call(model, leaves, (x,)), targets)
+        if not bool(torch.isfinite(loss)):
+            raise AnalysisError(f"the loss is {float(loss.detach())}; check weights and input")
+        slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+    used = [(w, g) for w, g in zip(weights, slopes, strict=True) if g is not None]
+    sizes = [w.numel() for w, _ in used]
+
+    def product(v: Tensor) -> Tensor:
+        parts = [p.view_as(w) for p, (w, _) in zip(v.to(x).split(sizes), used, strict=True)]
+        return torch.cat(_second_derivative(used, parts)).to(v) + decay * v
+
+    return product, sum(sizes)
+
+
+def _second_derivative(
+    used: Sequence[tuple[Tensor, Tensor]], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """H v, flattened tensor by tensor; `used` are weights and their gradients with graph."""
+    weights = [w for w, _ in used]
+    curved = [(g, p) for (_, g), p in zip(used, vector, strict=True) if g.requires_grad]
+    slopes, parts = zip(*curved, strict=True)
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        found = torch.autograd.grad(slopes, weights, parts, retain_graph=True, allow_unused=True)
+    filled = (torch.zeros_like(w) if h is None else h for h, w in zip(found, weights, strict=True))
+    return [h.flatten() for h in filled]
+
+
+@dataclass(frozen=True)
+class HessianResult(Result):
+    """Eigenvalues over mini-batches.
+
+    Args:
+        eigenvalues: a row for each batch, the largest magnitude first.
+        iterations: power iterations, likewise.
+        converged_share: share of eigenvalues that met the tolerance.
+        weight_decay, parameters, batch_size: of the loss and the model.
+        density_points, density: spectral density of one batch by stochastic Lanczos quadrature;
+            empty where it was not asked for.
+        negative_mass: share of the whole spectrum below 0, by the same quadrature; None without.
+    """
+
+    eigenvalues: tuple[tuple[float, ...], ...]
+    iterations: tuple[tuple[int, ...], ...]
+    converged_share: float
+    weight_decay: float
+    parameters: int
+    batch_size: int
+    density_points: tuple[float, ...]
+    density: tuple[float, ...]
+    negative_mass: float | None
+
+    @property
+    def negative_share(self) -> float:
+        """Share of negative ones among the collected eigenvalues."""
+        flat = [value for row in self.eigenvalues for value in row]
+        return sum(value < 0 for value in flat) / len(flat)
+
+    @property
+    def mean_positive(self) -> float:
+        """Mean of the positive ones: the sharpness."""
+        flat = [value for row in self.eigenvalues for value in row if value > 0]
+        return sum(flat) / len(flat) if flat else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        summary = {"negative_share": self.negative_share, "mean_positive": self.mean_positive}
+        return {**super().to_dict(), **summary}
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                "batch": batch,
+                "rank": rank,
+                "eigenvalue": value,
+                "iterations": self.iterations[batch][rank],
+            }
+            for batch, row in enumerate(self.eigenvalues)
+            for rank, value in enumerate(row)
+        ]
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.losses import plot_hessian
+
+        plot_hessian([self], path)
+
+
+@dataclass(frozen=True)
+class HessianSettings:
+    """How to look: `count` eigenvalues a batch, weight decay, when to stop, Lanczos steps.
+
+    `density_steps` 0 leaves the spectral density out. `data` says what the batches are, e.g.
+    "augmented training data".
+    """
+
+    count: int = 5
+    weight_decay: float = 0.05
+    tolerance: float = 1e-3
+    max_iterations: int = 100
+    density_steps: int = 0
+    density_probes: int = 2
+    seed: int = 0
+    data: str = "the batches as given"
+
+
+def hessian_spectrum(
+    model: nn.Module,
+    loader: Iterable[Any],
+    settings: HessianSettings | None = None,
+    name: str = "model",
+    on_step: OnStep = ignore,
+) -> HessianResult:
+    """The top eigenvalues of every mini-batch, and the spectral density of the first.
+
+    Args:
+        loader: yields (images, targets), each batch one loss.
+        on_step: called after every batch with their number so far.
+    Raises: AnalysisError.
+    """
+    settings = settings or HessianSettings()
+    device, dtype = device_of(model)
+    generator = torch.Generator().manual_seed(settings.seed)
+    values, steps, done = [], [], []
+    density: tuple[tuple[float, ...], tuple[float, ...], float | None] = ((), (), None)
+    size = largest = 0
+    with unchanged(model):
+        for number, (images, targets) in enumerate(read_batches(loader, labelled=True), start=1):
+            product, size = hessian_product(
+                model, images.to(device, dtype), targets.to(device), settings.weight_decay
+            )
+            found = top_eigenvalues(
+                product, size, settings.count, settings.tolerance, settings.max_iterations,
+                generator,
+            )  # fmt: skip
+            values.append(found.eigenvalues)
+            steps.append(found.iterations)
+            done += found.converged
+            largest = max(largest, len(images))
+            if number == 1 and settings.density_steps:
+                density = _density(product, size, settings, generator)
+            on_step(number)
+    share = sum(done) / len(done)
+    return HessianResult(
+        name, _definition(settings), tuple(values), tuple(steps), share, settings.weight_decay,
+        size, largest, *density,
+    )  # fmt: skip
+
+
+def _definition(settings: HessianSettings) -> str:
+    return DEFINITION.format(
+        count=settings.count,
+        decay=settings.weight_decay,
+        tolerance=settings.tolerance,
+        limit=settings.max_iterations,
+        data=settings.data,
+    )
+
+
+def _density(
+    product: Product, size: int, settings: HessianSettings, generator: torch.Generator
+) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+    points, weights = spectral_density(
+        product, size, settings.density_steps, settings.density_probes, generator
+    )
+    width = 0.01 * float(points.max() - points.min()) + 1e-12
+    at = torch.linspace(float(points.min()), float(points.max()), 201, dtype=torch.float64)
+    heights = smooth_density(points, weights, at, width)
+    return tuple(at.tolist()), tuple(heights.tolist()), float(weights[points < 0].sum())

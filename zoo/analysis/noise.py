@@ -1,0 +1,217 @@
+"""Accuracy under noise of one frequency band, and on images filtered to low or high frequencies.
+
+Noise: Park & Kim, *How Do Vision Transformers Work?*, arXiv:2202.06709, figure 2b; recipe of
+how-do-vits-work's `FreqAttack`. Where we differ: any number of channels and any image size.
+Filters: as usual for questions of shape against texture (e.g. Yin et al., arXiv:1906.08988).
+Everything here takes a function from arrays to logits, so exported files are measured too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import AnalysisError, ConfigError
+from ..evaluation import Accuracy
+from ._estimates import Z95
+from ._features import OnStep, ignore
+from ._results import Result
+
+Array = np.ndarray[Any, Any]
+Logits = Callable[[Array], Array]
+
+DEFINITION = (
+    "accuracy on images plus noise of one frequency band: signs of normal noise times {eps:g}, on "
+    "normalised pixels, kept between centred squares of side 2 int((f - s) H / 2 pi) and 2 int((f "
+    "+ s) H / 2 pi) of the shifted spectrum, s = {width:g}; the real part of its inverse. "
+    "Low-pass images keep frequencies up to f in both axes, high-pass images the others and the "
+    "mean."
+)
+
+
+def _edge(frequency: float, side: int) -> int:
+    """Half the side of a centred square, in entries of the spectrum."""
+    return int(np.clip(2 * int(frequency * side / (2 * math.pi)), 0, side)) // 2
+
+
+def band_mask(size: tuple[int, int], frequency: float, width: float = 0.2) -> Array:
+    """Which entries of the shifted spectrum belong to the band. Bool (H, W).
+
+    Args: frequency, width: f and s in radians per pixel, f in [0, pi].
+    """
+
+    def square(bound: float) -> Array:
+        keep = np.zeros(size, dtype=bool)
+        rows, columns = (_centred(side, _edge(bound, side)) for side in size)
+        keep[rows, columns] = True
+        return keep
+
+    ring: Array = square(frequency + width) & ~square(frequency - width)
+    return ring
+
+
+def _centred(side: int, half: int) -> slice:
+    centre = side // 2
+    return slice(max(0, centre - half), min(side, centre + half))
+
+
+def band_noise(
+    shape: Sequence[int],
+    frequency: float,
+    eps: float,
+    width: float = 0.2,
+    generator: np.random.Generator | None = None,
+) -> Array:
+    """Noise of one frequency band. Returns: float32 of `shape` (..., H, W)."""
+    generator = generator or np.random.default_rng(0)
+    noise = eps * np.sign(generator.standard_normal(tuple(shape)))
+    spectrum = np.fft.fftshift(np.fft.fft2(noise), axes=(-2, -1))
+    spectrum *= band_mask((shape[-2], shape[-1]), frequency, width)
+    kept: Array = np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(-2, -1))).real.astype(np.float32)
+    return kept
+
+
+def filter_images(images: Array, frequency: float, keep: str) -> Array:
+    """Images with the frequencies up to `frequency` (keep="low") or above it (keep="high").
+
+    Args: images: (..., H, W); frequency: in radians per pixel, per axis. The mean always stays.
+    Raises: ConfigError for another `keep`.
+    """
+    if keep not in ("low", "high"):
+        raise ConfigError(f"keep must be 'low' or 'high'; got {keep!r}")
+    axes = [2 * math.pi * np.abs(np.fft.fftfreq(side)) for side in images.shape[-2:]]
+    low = np.maximum(axes[0][:, None], axes[1][None, :]) <= frequency + 1e-9
+    mask = low if keep == "low" else ~low
+    mask[0, 0] = True
+    kept: Array = np.fft.ifft2(np.fft.fft2(images) * mask).real.astype(np.float32)
+    return kept
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """What noise: frequencies `bands` in units of pi, amplitude `eps` on normalised pixels, half
+    width `width` of a band in radians, `seed`.
+    """
+
+    bands: tuple[float, ...] = tuple(k / 10 for k in range(11))
+    eps: float = 0.7
+    width: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BandAccuracy:
+    """Accuracy at one frequency, in units of pi; the drop is paired with the clean images."""
+
+    frequency: float
+    accuracy: Accuracy
+    drop_percent: float
+    interval_percent: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NoiseResult(Result):
+    """Clean accuracy, accuracy under noise of every band, on low-pass and on high-pass images."""
+
+    eps: float
+    width: float
+    clean: Accuracy
+    noise: tuple[BandAccuracy, ...]
+    low_pass: tuple[BandAccuracy, ...]
+    high_pass: tuple[BandAccuracy, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                "test": test,
+                "frequency_pi": band.frequency,
+                "acc1_percent": band.accuracy.percent,
+                "drop_percent": band.drop_percent,
+                "low": band.interval_percent[0],
+                "high": band.interval_percent[1],
+            }
+            for test in ("noise", "low_pass", "high_pass")
+            for band in getattr(self, test)
+        ]
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.robustness import plot_noise
+
+        plot_noise([self], path)
+
+
+def noise_study(
+    logits: Logits,
+    images: Array,
+    targets: Array,
+    settings: NoiseSettings | None = None,
+    name: str = "model",
+    on_step: OnStep = ignore,
+) -> NoiseResult:
+    """Accuracy under band-limited noise and on filtered images.
+
+    Args:
+        logits: float32 (B, C, H, W) -> (B, classes).
+        images: preprocessed, float32 (n, C, H, W); targets: (n,).
+        on_step: called after every band with their number so far.
+    Raises: AnalysisError for no images or one class only, ConfigError for a band outside [0, 1].
+    """
+    settings = settings or NoiseSettings()
+    bands = settings.bands
+    _check(targets, bands)
+    generator = np.random.default_rng(settings.seed)
+    whole = _correct(logits, images, targets)
+
+    def noisy(f: float) -> Array:
+        return images + band_noise(
+            images.shape, f * math.pi, settings.eps, settings.width, generator
+        )
+
+    tests: tuple[Callable[[float], Array], ...] = (
+        noisy,
+        lambda f: filter_images(images, f * math.pi, "low"),
+        lambda f: filter_images(images, f * math.pi, "high"),
+    )
+    found: list[tuple[BandAccuracy, ...]] = []
+    for make in tests:
+        rows = []
+        for f in bands:
+            rows.append(_compared(f, whole, _correct(logits, make(f), targets)))
+            on_step(len(found) * len(bands) + len(rows))
+        found.append(tuple(rows))
+    text = DEFINITION.format(eps=settings.eps, width=settings.width)
+    return NoiseResult(name, text, settings.eps, settings.width, _accuracy(whole), *found)
+
+
+def _check(targets: Array, bands: Sequence[float]) -> None:
+    if len(targets) == 0:
+        raise AnalysisError("no images to evaluate on", code="empty_loader")
+    if len(set(targets.tolist())) == 1:
+        raise AnalysisError("all images are of one class; use at least two", code="one_class")
+    if not bands or min(bands) < 0 or max(bands) > 1:
+        raise ConfigError(f"bands are frequencies between 0 and 1 (times pi); got {tuple(bands)}")
+
+
+def _accuracy(correct: Array) -> Accuracy:
+    return Accuracy(int(correct.sum()), len(correct))
+
+
+def _compared(frequency: float, whole: Array, left: Array) -> BandAccuracy:
+    lost = 100.0 * (whole.astype(np.float64) - left)
+    drop = float(lost.mean())
+    half = Z95 * float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return BandAccuracy(frequency, _accuracy(left), drop, (drop - half, drop + half))
+
+
+def _correct(logits: Logits, images: Array, targets: Array, batch_size: int = 64) -> Array:
+    rows = [
+        np.asarray(logits(images[i : i + batch_size])).argmax(-1) == targets[i : i + batch_size]
+        for i in range(0, len(images), batch_size)
+    ]
+    return np.concatenate(rows)

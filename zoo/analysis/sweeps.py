@@ -1,0 +1,195 @@
+"""Curves and tables from many training runs: a metric against a setting, seeds averaged.
+
+For sample efficiency and ablations (d'Ascoli et al., arXiv:2103.10697, tables 2 and 3) and for the
+kernel size of convolutional attention (Park & Kim, arXiv:2202.06709, figure 7). Runs come from the
+sweep.json that `convattn train --sweep` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import AnalysisError, ConfigError
+from ..files import read_regular_file
+from ._results import Result
+
+FILE = "sweep.json"
+ALL = "settings"  # the x axis where no setting is a number: all of them in words
+DEFINITION = (
+    "top-1 accuracy on the {part} part against {setting}; a point is the mean over {seeds} "
+    "seed(s), bars from the lowest to the highest seed. {data}"
+)
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One run: its settings, with "fraction" and "seed" among them, and accuracies in percent."""
+
+    settings: dict[str, Any]
+    run: str
+    validation_percent: float
+    test_percent: float | None
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """Runs that differ in their seed only."""
+
+    value: Any
+    others: str
+    mean_percent: float
+    low_percent: float
+    high_percent: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class SweepResult(Result):
+    """Points in the order of the setting's values; `others` tells series apart."""
+
+    setting: str
+    points: tuple[SweepPoint, ...]
+    table: tuple[SweepRow, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "model": self.model,
+                self.setting: point.value,
+                "others": point.others,
+                "acc1_percent": point.mean_percent,
+                "low": point.low_percent,
+                "high": point.high_percent,
+                "seeds": point.seeds,
+            }
+            for point in self.points
+        ]
+
+    def plot(self, path: str | Path) -> None:
+        from .plots.training import plot_sweeps
+
+        plot_sweeps([self], path)
+
+
+def read_sweep(directory: str | Path) -> tuple[str, str, tuple[SweepRow, ...]]:
+    """(model, data, rows) of a sweep; runs that diverged are left out.
+
+    Raises: NotFoundError, AnalysisError for a damaged file.
+    """
+    path = Path(directory)
+    path = path / FILE if path.is_dir() else path
+    data = read_regular_file(path, FILE)
+    try:
+        content = json.loads(data)
+        finished = [entry for entry in content["rows"] if entry["validation"] is not None]
+        rows = tuple(_row(entry) for entry in finished)
+        model, source = str(content["model"]), str(content["data"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AnalysisError(
+            f"{path} is no sweep: {type(error).__name__}: {error}; expected what convattn train "
+            "--sweep writes",
+            code="sweep",
+        ) from None
+    if not rows:
+        raise AnalysisError(f"{path} holds no finished runs", code="sweep")
+    return model, source, rows
+
+
+def _row(entry: dict[str, Any]) -> SweepRow:
+    settings = dict(entry["settings"])
+    settings.setdefault("fraction", entry.get("fraction", 1.0))
+    settings.setdefault("seed", entry.get("seed", 0))
+    test = entry.get("test")
+    return SweepRow(
+        settings,
+        str(entry.get("run", "")),
+        float(entry["validation"]["acc1_percent"]),
+        None if test is None else float(test["acc1_percent"]),
+    )
+
+
+def sweep_study(
+    directory: str | Path, setting: str | None = None, part: str = "validation"
+) -> SweepResult:
+    """Accuracy against a setting.
+
+    Args:
+        setting: default: the first with numbers that varies, "fraction" before others; else all
+            that vary, in words. The seed never counts.
+        part: "validation" or "test".
+    Raises: AnalysisError; ConfigError for a setting that no run has, or that does not vary.
+    """
+    model, data, rows = read_sweep(directory)
+    varying = varying_settings(rows)
+    if setting is None and varying and not _numeric(rows, varying):
+        named = [{**row.settings, ALL: _label(row, varying)} for row in rows]
+        rows = tuple(replace(row, settings=s) for row, s in zip(rows, named, strict=True))
+        setting, varying = ALL, [ALL]
+    chosen = setting or _default_setting(rows, varying)
+    if chosen not in varying:
+        raise ConfigError(
+            f"the setting {chosen!r} does not vary in this sweep; those that do: "
+            f"{', '.join(varying) or 'none'}"
+        )
+    groups: dict[tuple[str, str], list[float]] = {}
+    values: dict[str, Any] = {}
+    for row in rows:
+        value = row.settings.get(chosen)
+        others = _label(row, [key for key in varying if key != chosen])
+        accuracy = row.validation_percent if part == "validation" else row.test_percent
+        if accuracy is None:
+            raise AnalysisError("this sweep measured no test part; use part='validation'")
+        values[_text(value)] = value
+        groups.setdefault((others, _text(value)), []).append(accuracy)
+    points = [
+        SweepPoint(values[key], others, sum(a) / len(a), min(a), max(a), len(a))
+        for (others, key), a in groups.items()
+    ]
+    series = list(dict.fromkeys(point.others for point in points))
+    points.sort(key=lambda point: (series.index(point.others), _order(point.value)))
+    seeds = max(point.seeds for point in points)
+    text = DEFINITION.format(part=part, setting=chosen, seeds=seeds, data=f"{model} on {data}.")
+    return SweepResult(model, text, chosen, tuple(points), rows)
+
+
+def varying_settings(rows: Sequence[SweepRow]) -> list[str]:
+    """Settings with more than one value, the seed apart."""
+    names = dict.fromkeys(key for row in rows for key in row.settings)
+    return [
+        name
+        for name in names
+        if name != "seed" and len({_text(row.settings.get(name)) for row in rows}) > 1
+    ]
+
+
+def _default_setting(rows: Sequence[SweepRow], varying: Sequence[str]) -> str:
+    order = sorted(_numeric(rows, varying), key=lambda name: name != "fraction")
+    return [*order, *varying, ""][0]
+
+
+def _numeric(rows: Sequence[SweepRow], varying: Sequence[str]) -> list[str]:
+    return [name for name in varying if all(_is_number(row.settings.get(name)) for row in rows)]
+
+
+def _label(row: SweepRow, names: Sequence[str]) -> str:
+    """What tells a series apart; settings that a run leaves at their default are not named."""
+    given = [name for name in names if row.settings.get(name) is not None]
+    text = ", ".join(f"{name}={_text(row.settings[name])}" for name in given)
+    return text or ("default" if names else "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _order(value: Any) -> tuple[float, str]:
+    return (float(value) if _is_number(value) else math.inf, _text(value))

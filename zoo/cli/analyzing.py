@@ -1,0 +1,51 @@
+"""analyze: the analyses of the papers, a module per group of them."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# verb -> (module, help line)
+_VERBS = {
+    "fourier": ("analyzing_features", "Frequencies of feature maps over depth."),
+    "variance": ("analyzing_features", "Variance of feature maps over depth."),
+    "lesion": ("analyzing_features", "Accuracy without each block."),
+    "specificity": ("analyzing_features", "What depends on the image, what on the place."),
+    "filters": ("analyzing_features", "Which layers are low-pass, which high-pass."),
+    "nonlocality": ("analyzing_attention", "How far every head looks."),
+    "gates": ("analyzing_attention", "ConViT's gates and positional attention."),
+    "attention": ("analyzing_attention", "Where heads look from one patch."),
+    "similarity": ("analyzing_attention", "Whether all queries look at the same."),
+    "landscape": ("analyzing_losses", "The loss on a plane through weight space."),
+    "hessian": ("analyzing_losses", "Largest eigenvalues of the Hessian, batch by batch."),
+    "robustness": ("analyzing_robustness", "Accuracy over 15 corruptions x 5 severities."),
+    "noise": ("analyzing_robustness", "Accuracy under noise of one frequency, and filtered."),
+    "buildup": ("analyzing_training", "From a CNN to AlterNet, one block at a time."),
+    "sweep": ("analyzing_training", "Curves and tables from `convattn train --sweep` runs."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        module = importlib.import_module(f".{_VERBS[name][0]}", __package__)
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
+
+
+@click.group("analyze", cls=_LazyGroup)
+def analyze_command() -> None:
+    """Measure what models do inside, and draw it: several models in one figure.
+
+    Every analysis writes a figure (PNG, SVG) and its numbers (JSON, CSV) into --out. docs/analyses
+    says what each one means.
+    """
