@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import check_arguments
 from .errors import ConfigError, NoWeightsError
+from .files import read_regular_file, sha256_bytes
 from .labels import read_labels
 from .pretrained import PretrainedCfg
 from .records import InputSpec, ModelRecord, WeightsRecord
@@ -33,6 +34,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
             for small images) and takes the original's keywords too.
         pretrained: load weights: those that the tag and version pick, by default the newest of the
             first tag. Verified by SHA-256 and loaded strictly.
+            Nothing is drawn from the global random generator, unless for a new classifier.
         overrides: constructor keywords, e.g. ``num_classes``, ``in_chans``, ``img_size``,
             ``drop_path_rate``. With `pretrained`, another ``num_classes`` starts a new classifier,
             another ``in_chans`` sums or repeats the first convolution over channels, and another
@@ -89,24 +91,31 @@ def build_with_weights(
     record: ModelRecord, weights: WeightsRecord, overrides: Mapping[str, Any]
 ) -> nn.Module:
     """A model with the weights of a record, adapted to `overrides` as `create_model` describes."""
-    from .files import sha256_bytes
-    from .weights import check_architecture, fetch, load_state, read_tensors
+    from .loading import construct_loaded
+    from .weights import check_architecture, fetch, read_tensors
 
     check_architecture(weights, record)
     trained = {**weights.overrides}
     overrides = at_training_size(record, trained, overrides)
     config = {**record.config, **trained, **overrides}
-    model = construct(record.family.builder, config)
-    data = fetch(weights)
-    tensors = read_tensors(data, weights.name)
-    unchanged = load_state(model, tensors, weights.name, adapt=bool(overrides))
+    digest = weights.sha256
+
+    def read() -> dict[str, torch.Tensor]:
+        nonlocal digest
+        data = fetch(weights)
+        digest = digest or sha256_bytes(data)
+        return read_tensors(data, weights.name)
+
+    model, unchanged = construct_loaded(
+        lambda: construct(record.family.builder, config), read, weights.name, adapt=bool(overrides)
+    )
     same_classes = model.num_classes == {**record.config, **trained}.get("num_classes", 1000)
     model.pretrained_cfg = PretrainedCfg(
         architecture=record.name,
         architecture_version=record.family.version,
         tag=weights.tag,
         version=weights.version,
-        sha256=(weights.sha256 or sha256_bytes(data)) if unchanged else "",
+        sha256=digest if unchanged else "",
         num_classes=model.num_classes,
         input=_input_of(weights.input or record.input, config),
         labels=read_labels(weights.labels) if same_classes else (),
@@ -148,13 +157,18 @@ def create_from_file(name: str, file: str, **overrides: Any) -> nn.Module:
 
     Raises: WeightsFileError, WeightsMismatchError, IntegrityError, ResourceError.
     """
-    from .files import read_regular_file, sha256_bytes
+    from .loading import construct_loaded
+    from .references import is_registry_name
     from .weights import load_state, read_tensors
 
     data = read_regular_file(file, "weights file")
     tensors = read_tensors(data, file)
-    model = create_model(name, **overrides)
-    load_state(model, tensors, file)
+    make = functools.partial(create_model, name, **overrides)
+    if is_registry_name(name):
+        model, _ = construct_loaded(make, lambda: tensors, file, adapt=False)
+    else:  # the constructors of others may need values
+        model = make()
+        load_state(model, tensors, file)
     return _tagged(model, "custom", sha256_bytes(data))
 
 

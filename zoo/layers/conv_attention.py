@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .constants import kept_on_cpu
+
 FORMS = ("dense", "bands", "shifts")
 _BAND_WIDTH = 32  # widest map, in pixels, for which bands beat shifts on CPU
 _DENSE_TOKENS = 400  # most positions, and
@@ -138,27 +140,15 @@ class ConvAttention2d(nn.Module):
         bands = not self.mask_border and (width <= _BAND_WIDTH or torch.compiler.is_exporting())
         return "bands" if bands else "shifts"
 
-    def _near(self, size: int, like: Tensor) -> Tensor:
-        """Which keys of an axis are in the window of which queries. Shape: (size, size), bool."""
-        index = torch.arange(size, device=like.device)
-        offset = index - index[:, None]
-        inside = offset.abs() * 2 <= self._reach()
-        return inside & (offset % self.dilation == 0) if self.dilation > 1 else inside
-
     def _attend_densely(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         height, width = q.shape[3:]
-        near = self._near(height, q), self._near(width, q)
-        rows, columns = (q.new_zeros(axis.shape).masked_fill(~axis, float("-inf")) for axis in near)
-        bias = rows[:, None, :, None] + columns[None, :, None, :]  # (H, W, H', W')
-        bias = bias.reshape(height * width, -1)
+        window = (self.kernel_size, self.dilation, self.mask_border)
+        bias = _dense_bias(height, width, *window, q.dtype, q.device)
         # fused kernels want the channels of a head side by side: (B, nh, N, hd)
         q, k, v = (x.flatten(3).transpose(2, 3) for x in (q, k, v))
         if self.mask_border:
             k, v = k.contiguous(), v.contiguous()
         else:
-            inside = near[0].sum(1)[:, None] * near[1].sum(1)  # (H, W)
-            null = (self.kernel_size**2 - inside).to(q.dtype).log()  # of none: -inf
-            bias = torch.cat((bias, null.reshape(-1, 1)), dim=1)  # (N, N + 1)
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))  # the null key, and a copy
         q = q.contiguous()
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
@@ -173,12 +163,7 @@ class ConvAttention2d(nn.Module):
         rows = [slice(start, start + height) for start in starts]
         k = torch.cat([k[:, :, r] for r in rows], dim=3)  # (B, nh, H, K * (W + 2p), hd)
         v = torch.cat([v[:, :, r] for r in rows], dim=3)
-        keys = torch.arange(width + self._reach(), device=q.device)
-        offset = keys - torch.arange(width, device=q.device)[:, None]  # (W, W + 2p)
-        inside = (offset >= 0) & (offset <= self._reach()) & (offset % self.dilation == 0)
-        band = inside.repeat(1, self.kernel_size)  # (W, K * (W + 2p))
-        bias = torch.zeros((), dtype=q.dtype, device=q.device)
-        bias = bias.masked_fill(~band, float("-inf"))
+        bias = _band_bias(width, self.kernel_size, self.dilation, q.dtype, q.device)
         q, k, v = (x.flatten(1, 2) for x in (q, k, v))  # every row of every head is a head
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         out = out.unflatten(1, (self.num_heads, height))  # (B, nh, H, W, hd)
@@ -222,3 +207,50 @@ class ConvAttention2d(nn.Module):
         inside = self._padded(q.new_ones(1, 1, 1, height, width))
         inside = torch.cat(self._windows(inside, q), dim=2)  # (1, 1, K * K, H or 1, W or 1)
         return torch.zeros_like(inside).masked_fill(inside == 0, float("-inf"))
+
+
+def _near(size: int, kernel_size: int, dilation: int, device: torch.device) -> Tensor:
+    """Which keys of an axis are in the window of which queries. Shape: (size, size), bool."""
+    index = torch.arange(size, device=device)
+    offset = index - index[:, None]
+    inside = offset.abs() * 2 <= dilation * (kernel_size - 1)
+    return inside & (offset % dilation == 0) if dilation > 1 else inside
+
+
+@kept_on_cpu
+def _dense_bias(
+    height: int,
+    width: int,
+    kernel_size: int,
+    dilation: int,
+    mask_border: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """The mask of the windows, (N, N), and unless the border is masked the null key, (N, N + 1)."""
+    near = tuple(_near(size, kernel_size, dilation, device) for size in (height, width))
+    rows, columns = (
+        torch.zeros(axis.shape, dtype=dtype, device=device).masked_fill(~axis, float("-inf"))
+        for axis in near
+    )
+    bias = rows[:, None, :, None] + columns[None, :, None, :]  # (H, W, H', W')
+    bias = bias.reshape(height * width, -1)
+    if mask_border:
+        return bias
+    inside = near[0].sum(1)[:, None] * near[1].sum(1)  # (H, W)
+    null = (kernel_size**2 - inside).to(dtype).log()  # of none: -inf
+    return torch.cat((bias, null.reshape(-1, 1)), dim=1)
+
+
+@kept_on_cpu
+def _band_bias(
+    width: int, kernel_size: int, dilation: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The mask of the columns, the same for all rows: (W, k * (W + 2p))."""
+    reach = dilation * (kernel_size - 1)
+    keys = torch.arange(width + reach, device=device)
+    offset = keys - torch.arange(width, device=device)[:, None]  # (W, W + 2p)
+    inside = (offset >= 0) & (offset <= reach) & (offset % dilation == 0)
+    band = inside.repeat(1, kernel_size)
+    bias = torch.zeros((), dtype=dtype, device=device)
+    return bias.masked_fill(~band, float("-inf"))

@@ -8,7 +8,7 @@ does not divide run (upstream fails), and attention with a stride is refused at 
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn, randn
+from torch import SymInt, Tensor, nn, randn
 
 from .drop_path import DropPath
 from .position import pad_to_multiple
@@ -115,7 +115,9 @@ class LocalAttention(nn.Module):
         out = self.attn.attend(q, k, v, self._bias(x, mask))
         padded = tuple(-(-side // self.window_size) * self.window_size for side in (height, width))
         out = unflatten_windows(out, self.attn.num_heads, padded, self.window_size)
-        if padded != (height, width):
+        if any(isinstance(side, SymInt) for side in padded):  # a slice would fix the sizes
+            out = F.pad(out, (0, width - padded[1], 0, height - padded[0]))
+        elif padded != (height, width):
             out = out[:, :, :height, :width]
         return self.attn.to_out(out)
 
@@ -147,7 +149,7 @@ class LocalAttention(nn.Module):
         bias = bias if mask is None else bias + mask
         real = x.new_ones(1, 1, x.shape[2], x.shape[3])
         padded = pad_to_multiple(real, (self.window_size, self.window_size))
-        if padded is real:
+        if padded is real:  # never for symbolic sizes
             return bias
         real = flatten_windows(padded, 1, self.window_size)  # (1, windows, w * w, 1)
         bias = bias.masked_fill(real.transpose(2, 3) == 0, float("-inf"))

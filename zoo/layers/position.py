@@ -26,7 +26,10 @@ def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
     Shape: (B, C, H, W) -> (B, C, ceil(H/mh)*mh, ceil(W/mw)*mw); the input itself if it fits
         already.
     """
-    bottom, right = -x.shape[-2] % multiple[0], -x.shape[-1] % multiple[1]
+    sides = x.shape[-2:]
+    bottom, right = (-(-side // m) * m - side for side, m in zip(sides, multiple, strict=True))
+    if any(isinstance(side, torch.SymInt) for side in sides):  # one graph for every size
+        return F.pad(x, (0, right, 0, bottom))
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
