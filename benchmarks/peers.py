@@ -42,7 +42,7 @@ def timm_convit(ours: nn.Module, size: int) -> nn.Module:
 
 
 class UnfoldConvAttention(nn.Module):
-    """Convolutional self-attention as published: unfold keys and values, einsum, softmax, einsum.
+    """Convolutional self-attention as published: im2col of keys and values, einsum, softmax.
 
     Takes its three projections from a `ConvAttention2d` that keeps the grid.
     Shape: (B, C, H, W) -> the same.
@@ -56,17 +56,16 @@ class UnfoldConvAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        q = self.to_q(x).unflatten(1, (self.num_heads, -1)).flatten(3)  # (B, nh, hd, N)
+        q = self.to_q(x).unflatten(1, (self.num_heads, -1)).flatten(3).transpose(2, 3)
         k, v = (self._windows(part) for part in self.to_kv(x).chunk(2, dim=1))
-        logits = torch.einsum("bhdn,bhdnj->bhnj", q, k) * self.scale  # (B, nh, N, K * K)
-        out = torch.einsum("bhnj,bhdnj->bhdn", logits.softmax(-1), v)
-        return self.to_out(out.flatten(1, 2).unflatten(2, (height, width)))
+        logits = torch.einsum("bhnd,bhndj->bhnj", q, k) * self.scale  # (B, nh, N, K * K)
+        out = torch.einsum("bhnj,bhndj->bhnd", logits.softmax(-1), v)
+        return self.to_out(out.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
 
     def _windows(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (self.padding,) * 4)
-        x = x.unfold(2, self.window, 1).unfold(3, self.window, 1)  # (B, C, H, W, K, K)
-        x = x.unflatten(1, (self.num_heads, -1))
-        return x.flatten(5).flatten(3, 4)  # (B, nh, hd, N, K * K)
+        x = F.unfold(x, self.window, padding=self.padding)  # (B, C * K * K, N): channel, window
+        x = x.unflatten(1, (self.num_heads, -1, self.window**2))
+        return x.permute(0, 1, 4, 2, 3)  # (B, nh, N, hd, K * K)
 
 
 def unfolded(model: nn.Module) -> nn.Module:

@@ -15,6 +15,8 @@ import numpy as np
 
 from zoo.errors import ExportError
 
+from .pooling_rewrite import spell_out_max_pools
+
 if TYPE_CHECKING:
     import onnx
 
@@ -28,6 +30,7 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 def simplify(proto: onnx.ModelProto) -> None:
     """Rewrite a graph in place. Raises: ExportError if a constant cannot be computed."""
     spell_out_group_norms(proto)
+    spell_out_max_pools(proto.graph)
     fold_constants(proto)
     drop_products_with_ones(proto)
     attend_to_tokens(proto)

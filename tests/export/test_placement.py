@@ -24,7 +24,7 @@ from zoo.factory import construct
 from zoo.registry import families
 
 # family -> operators that may leave the GPU, each with its reason in KNOWN_GAPS
-ALLOWED = {"alexnet": {"MaxPool"}, "vgg": {"MaxPool"}, "prevgg": {"MaxPool"}}
+ALLOWED: dict[str, set[str]] = {}
 STRICT = {"convit", "conv_attention_vit", "alternet", "fcvit"}
 
 
