@@ -69,6 +69,15 @@ def parity() -> str:
     return "\n".join(lines)
 
 
+def cards() -> str:
+    """All weights that load by name, and one picture of a card."""
+    from export.card_index import weights_table
+
+    name = "convit_nano.digits"
+    picture = f"![The steps of {name}](model_cards/images/{name}/architecture.png)"
+    return f"{weights_table(MEASURED, 'model_cards/')}\n\n{picture}"
+
+
 # family of a golden case in tests/goldens/manifest.json -> (source system, our names)
 _SOURCES = {
     "ConViT": ("convit", "`convit_*`"),
@@ -155,6 +164,7 @@ def _benchmark_parts() -> dict[str, Callable[[], str]]:
 PARTS: dict[str, Callable[[], str]] = {
     "goldens": goldens,
     "accuracy": accuracy,
+    "cards": cards,
     "parity": parity,
     "benchmarks": benchmark_highlights,
     "finetune": finetune,

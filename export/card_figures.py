@@ -176,7 +176,7 @@ def _inside(facts: CardFacts, model: nn.Module) -> list[Drawing]:
     if sample is not None:
         caption = (
             "Where each head looks from the middle of a scan that training has not seen; layers "
-            "with windows or neighbourhoods show theirs"
+            "with windows or neighbourhoods show those around it"
         )
         found.append(
             (Picture("attention.png", "inside", caption), lambda p: _attention(model, sample, p))
@@ -225,4 +225,5 @@ def _similarity(model: nn.Module, sample: str, path: Path) -> None:
     contexts = similarity_study(model, [x]).contexts
     if not contexts:
         raise AnalysisError("the model has no global contexts", code="no_contexts")
-    plot_contexts(image, contexts, path)
+    large = [context for context in contexts if len(context.maps[0]) > 2]
+    plot_contexts(image, large or contexts, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo import ModelRecord, get_record, list_models
+from zoo.cli._text import count
 from zoo.costs import read_costs
 
 from .card_document import cards
@@ -32,9 +33,9 @@ provider that ran it.
 
 {models_table(measured)}
 
-Licences are those of upstream's code as stated. † There is more to say, a conflict for instance: see
-the card or `convattn info MODEL`, and [THIRD_PARTY.md](../THIRD_PARTY.md). `convattn cite MODEL` says
-whom to cite.
+Licences are those of upstream's code as stated. † There is more to say, a conflict for instance:
+see the card or `convattn info MODEL`, and [THIRD_PARTY.md](../THIRD_PARTY.md).
+`convattn cite MODEL` says whom to cite.
 """
 
 
@@ -65,16 +66,7 @@ def _mark(note: str) -> str:
 
 def _cost(name: str) -> tuple[str, str]:
     cost = read_costs().get(name, {})
-    return (quantity(cost["params"]), quantity(cost["macs"])) if cost else ("", "")
-
-
-def quantity(value: float) -> str:
-    """Three significant digits and a unit: 310k, 5.71M, 1.26G."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            digits = 2 - (value >= 10 * size) - (value >= 100 * size)
-            return f"{value / size:.{digits}f}{unit}"
-    return f"{value:g}"
+    return (count(cost["params"]), count(cost["macs"])) if cost else ("", "")
 
 
 def accuracy(facts: CardFacts) -> str:

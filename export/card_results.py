@@ -172,7 +172,7 @@ def _parity_table(entry: MeasuredParity) -> str:
         cells = (
             f"{row['file']}{output}", row["precision"], f"{row['provider']}{tf32}",
             number(row["max_abs_error"]), number(row["eager_max_abs_error"]),
-            _share(row["ratio"], ".2f"), number(row["kl"]),
+            _share(row["ratio"], ".2f" if row["ratio"] < 100 else ",.0f"), number(row["kl"]),
             _share(100 * row["top1_agreement"], ".1f", " %"),
             "pass" if row["passed"] else "**FAIL**",
         )  # fmt: skip

@@ -180,7 +180,9 @@ def licence(facts: CardFacts) -> str:
 
 def _owner(facts: CardFacts) -> str:
     weights = facts.record.selected if facts.record else None
-    if weights is None or weights.bundled:
+    if weights is None:
+        return "the publisher of this bundle"
+    if weights.bundled:
         return "convattn-zoo"
     return f"{weights.repo} on the Hub"
 

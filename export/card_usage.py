@@ -15,6 +15,7 @@ from .card_metadata import IMPORT_LINE, loads_in_plain_timm
 
 CHECKOUT = "convattn-zoo"
 IMAGE = "photo.png"
+_ADDS = f"`{IMPORT_LINE}` adds our architectures."
 
 
 def repo_of(facts: CardFacts) -> str:
@@ -22,13 +23,19 @@ def repo_of(facts: CardFacts) -> str:
     return f"ORG/{facts.name}"
 
 
+def _published(facts: CardFacts) -> str:
+    """The repository at the tag of this version."""
+    return f"{repo_of(facts)}@v{facts.cfg.version}" if facts.cfg.version else repo_of(facts)
+
+
 def usage(facts: CardFacts) -> str:
-    """Five headed snippets. A model that the registry does not know has its bundle alone."""
+    """Headed snippets: five for weights of a record; others are loaded from their bundle."""
+    known = facts.record is not None and facts.record.selected is not None
     parts = [
-        *([_create_model(facts), _torch_hub(facts)] if facts.record else []),
+        *([_create_model(facts), _torch_hub(facts)] if known else [_from_bundle(facts)]),
         _timm(facts),
         _onnxruntime(facts),
-        *([_command_line(facts)] if facts.record else [_from_bundle(facts)]),
+        _command_line(facts.name if known else f"hf-hub:{_published(facts)}"),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
@@ -85,11 +92,12 @@ def _timm(facts: CardFacts) -> tuple[str, str]:
     plain = loads_in_plain_timm(facts)
     if plain and weights is not None and weights.repo:
         name, text = f"hf-hub:{weights.repo}", "timm builds this architecture itself."
-    elif record is None:
-        name, text = f"hf-hub:{repo_of(facts)}", "timm builds this architecture itself."
+    elif weights is None:
+        name = f"hf-hub:{_published(facts)}"
+        text = "timm builds this architecture itself." if plain else _ADDS
     else:
-        name, text = f"{cfg.timm_name}.{cfg.tag}", f"`{IMPORT_LINE}` adds our architectures."
-    ending = "number" if plain else 'model.pretrained_cfg["label_names"][number]'
+        name, text = f"{cfg.timm_name}.{cfg.tag}", _ADDS
+    ending = "number" if plain or not cfg.labels else 'model.pretrained_cfg["label_names"][number]'
     code = f"""import timm
 import torch{"" if plain else f"{chr(10)}{IMPORT_LINE}"}
 from PIL import Image
@@ -110,6 +118,7 @@ def _onnxruntime(facts: CardFacts) -> tuple[str, str]:
         f"that `convattn bundle {cfg.name}` and `convattn publish` made."
     )
     revision = f', revision="v{cfg.version}"' if cfg.version else ""
+    answer = "labels[int(logits.argmax())]" if cfg.labels else "int(logits.argmax())"
     code = f"""import json
 import numpy as np
 import onnxruntime
@@ -122,7 +131,7 @@ labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
 
 {_preprocessing(cfg.input)}
 [logits] = session.run(["logits"], {{"pixel_values": pixels[None]}})
-print(labels[int(logits.argmax())])"""
+print({answer})"""
     return "ONNX Runtime", f"{where}\n\n{_python(code)}"
 
 
@@ -152,8 +161,7 @@ def _preprocessing(spec: InputSpec) -> str:
     return "\n".join(lines)
 
 
-def _command_line(facts: CardFacts) -> tuple[str, str]:
-    name = facts.name
+def _command_line(name: str) -> tuple[str, str]:
     code = f"""convattn predict {name} {IMAGE}
 convattn export {name} --out exported/
 convattn verify exported/

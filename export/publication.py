@@ -28,7 +28,7 @@ from zoo.measurement import machine, parent_commit, versions
 from zoo.records import VERSION, InputSpec, Metric
 
 from .bundles import export_model
-from .cards import render_card
+from .cards import add_card_files, bundle_facts, render_card
 from .description import describe
 from .parity import ParityReport
 from .spec import ExportSpec
@@ -64,6 +64,7 @@ def write_bundle(
     version: str = "",
     licence: str = "",
     metrics: Sequence[Metric] = (),
+    measured: str | Path | None = None,
     formats: Sequence[str] = ("onnx", "torchscript"),
     precisions: Sequence[str] = ("int8",),
     spec: ExportSpec | None = None,
@@ -76,6 +77,7 @@ def write_bundle(
         version: "X.Y.Z" for weights that have none; published versions never change.
         licence: of the weights, where the model does not say; an SPDX name.
         metrics: numbers with their sources, for the card.
+        measured: folder of measured files of these weights, for a card with pictures.
         formats, precisions, spec: as `export_model`; by default with a quantised ONNX file.
     Raises: ConfigError, ParityError, ExportError, ResourceError.
     """
@@ -86,7 +88,9 @@ def write_bundle(
         with _described(model, cfg):
             result = export_model(model, folder, formats, spec, precisions=precisions)
         cfg = replace(cfg, sha256=result.manifest.digest("model.safetensors"))
-        card = render_card(cfg, record, result.report, metrics)
+        facts = bundle_facts(cfg, record, result.report, metrics, measured)
+        pictures = add_card_files(folder, facts, model) if measured is not None else ()
+        card = render_card(facts, pictures)
         _describe(folder, cfg, record, result.manifest, card)
         manifest = _sign(folder, cfg)
     return Bundle(Path(out), result.report, manifest)

@@ -19,6 +19,7 @@ FILE = "manifest.json"
 MAX_PATH = 200
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_DOTTED = (".eval_results",)  # folders that the Hub reads
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -117,7 +118,8 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
 def check_portable(paths: Iterable[str], what: str) -> None:
     """Refuse file names that leave the directory, or that some file system cannot hold.
 
-    Allowed are parts of letters, digits and ``._-`` that do not begin with a dot, no device names
+    Allowed are parts of letters, digits and ``._-`` that do not begin with a dot (but
+    ``.eval_results``), no device names
     of Windows, at most `MAX_PATH` characters, and no two names that differ in case only.
 
     Raises: WeightsFileError, code "path".
@@ -128,7 +130,9 @@ def check_portable(paths: Iterable[str], what: str) -> None:
         bad = [
             part
             for part in parts
-            if not _PART.fullmatch(part) or part.endswith(".") or _DEVICES.fullmatch(part)
+            if not (_PART.fullmatch(part) or part in _DOTTED)
+            or part.endswith(".")
+            or _DEVICES.fullmatch(part)
         ]
         if bad or len(name) > MAX_PATH:
             raise WeightsFileError(

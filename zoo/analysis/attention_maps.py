@@ -32,12 +32,16 @@ class Layout:
         grid: (rows, columns) of the queries: of the map, or of one window.
         prefix: class tokens before the patches, among queries and keys alike.
         step: distance between neighbouring keys in positions (dilation; stride of strided keys).
+        tiles: of windows: how many there are, (rows, columns), in this order in the weights.
+        shift: by how much the map was rolled up and left before it was cut into windows.
     """
 
     kind: str
     grid: tuple[int, int]
     prefix: int = 0
     step: int = 1
+    tiles: tuple[int, int] = (1, 1)
+    shift: int = 0
 
 
 def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -149,7 +153,8 @@ def layout(module: Any, x: Tensor, weights: Tensor, image: Sequence[int]) -> Lay
         stride = getattr(module, "kv_stride", 1)
         return Layout("global", grid, step=stride)
     side = math.isqrt(keys)
-    return Layout("windows", (side, side))
+    tiles = (-(-grid[0] // side), -(-grid[1] // side))
+    return Layout("windows", (side, side), tiles=tiles, shift=getattr(module, "shift", 0))
 
 
 def without_class_tokens(weights: Tensor, prefix: int) -> Tensor:

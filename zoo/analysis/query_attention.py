@@ -28,8 +28,9 @@ class QueryAttention:
     """One layer.
 
     Args:
-        query, grid: place of the query and size of the grid, (row, column), of the layer.
-        whole: whether the maps show the whole grid.
+        query, grid: place of the query and size of the grid, (row, column), of the layer, padded
+            to whole windows where it has them.
+        whole: whether the maps show the whole grid, not the window or neighbourhood of the query.
         maps: attention per head, rows x columns.
     """
 
@@ -89,10 +90,11 @@ def query_attention(
     layers: list[QueryAttention] = []
 
     def visit(layer: str, weights: Tensor, layout: Layout) -> None:
-        weights = without_class_tokens(weights, layout.prefix)[0]  # (nh, Q, K)
-        grid = layout.grid
+        weights = without_class_tokens(weights, layout.prefix)  # (windows, nh, Q, K)
+        grid = (layout.tiles[0] * layout.grid[0], layout.tiles[1] * layout.grid[1])
         place = (int(query[0] * grid[0]), int(query[1] * grid[1]))
-        rows = weights[:, place[0] * grid[1] + place[1]]
+        window, inside = _window_of(place, grid, layout)
+        rows = weights[window][:, inside]
         whole = rows.shape[-1] == grid[0] * grid[1] and layout.kind != "neighbours"
         side = math.isqrt(rows.shape[-1])
         shape = grid if whole else (side, rows.shape[-1] // side)
@@ -101,3 +103,11 @@ def query_attention(
 
     visit_attention(model, [x], visit)
     return AttentionResult(name, DEFINITION, image, tuple(layers))
+
+
+def _window_of(place: tuple[int, int], grid: tuple[int, int], layout: Layout) -> tuple[int, int]:
+    """Numbers of the window that holds a place of the map, and of the place in that window."""
+    row, column = ((place[axis] - layout.shift) % grid[axis] for axis in (0, 1))
+    height, width = layout.grid
+    window = (row // height) * layout.tiles[1] + column // width
+    return window, (row % height) * width + column % width

@@ -16,7 +16,7 @@ FAMILY = Family(
 }""",
     upstream="github.com/baosongyang/Context-Aware-SAN",
     licence=Licence(
-        code="Apache-2.0",
+        code="none stated",
         weights="Apache-2.0",
         note="Upstream has no licence file. This implementation is written from the paper and its "
         "formulas; ours is Apache-2.0.",

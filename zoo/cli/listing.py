@@ -158,8 +158,14 @@ def info_command(model: str, as_json: bool) -> None:
 @click.command("cite")
 @click.argument("model")
 def cite_command(model: str) -> None:
-    """Print whom to cite for MODEL, as BibTeX."""
-    family = get_record(model).family
-    if family.cite_note:
-        click.echo(f"% {family.cite_note}")
-    click.echo(family.bibtex)
+    """Print whom to cite for MODEL, as BibTeX; comments say which layer comes from where."""
+    from ..lineage import bibtex_of, lineage_of
+
+    record = get_record(model)
+    lineage = lineage_of(record)
+    notes = [record.family.cite_note]
+    if lineage is not None:
+        notes += [f"{lineage.layer}: {lineage.what}", lineage.origin, lineage.contrast]
+    for note in filter(None, notes):
+        click.echo(f"% {note}")
+    click.echo(bibtex_of(record))

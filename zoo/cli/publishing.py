@@ -55,8 +55,9 @@ def bundle_command(
     metrics = measured_metrics(folder, name) if folder is not None else ()
     precisions = ("int8",) if quantized else ()
     result = write_bundle(
-        loaded, out, version=version, licence=licence, metrics=metrics, precisions=precisions
-    )
+        loaded, out, version=version, licence=licence, metrics=metrics, measured=folder,
+        precisions=precisions,
+    )  # fmt: skip
     if as_json:
         click.echo(result.manifest.to_json().rstrip())
         return
