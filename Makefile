@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
-	bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
+	parity bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
 	@$(BIN)/convattn demo --out demo-out
@@ -77,6 +77,18 @@ measured: .venv/.dev
 
 cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards
+	$(BIN)/python benchmarks/readme.py
+
+# Reports of the exported nanos and, with random weights of seed 0, of one model per attention family.
+RANDOM := convit_tiny conv_attention_vit_tiny alternet_18 fcvit_b12
+parity: .venv/.dev
+	rm -rf build/parity
+	for name in convit_nano conv_attention_vit_nano; do \
+		$(BIN)/convattn export $$name --out build/parity/$$name && \
+		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done
+	for name in $(RANDOM); do \
+		$(BIN)/convattn export $$name --init 0 --out build/parity/$$name && \
+		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done
 	$(BIN)/python benchmarks/readme.py
 
 # Measures in one group after the other, about a quarter of an hour on a quiet machine; each can be

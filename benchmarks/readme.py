@@ -59,7 +59,9 @@ def parity() -> str:
         "| model | file | ran on | max error | eager float32 | ratio | same top-1 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, found in _measured("parity.json"):
+    random = sorted(path.parent.name for path in MEASURED.glob("*.random/parity.json"))
+    of_random = [(name, _read(name, "parity.json")) for name in random]
+    for name, found in (*_measured("parity.json"), *of_random):
         for row in found["summary"]:
             lines.append(
                 f"| `{name}` | {row['file']} | {row['provider']} | {row['max_abs_error']:.1e} | "

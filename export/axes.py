@@ -13,7 +13,7 @@ from .spec import ExportSpec
 if TYPE_CHECKING:
     from torch import nn
 
-_LEAST = 2  # smallest height and width in multiples: maps of one pixel take other branches
+LEAST = 2  # smallest height and width in multiples: maps of one pixel take other branches
 _ANY = 32  # multiple for modules that do not say how much they shrink an image
 
 
@@ -23,7 +23,7 @@ class Axes:
 
     Args:
         size: height and width in pixels that the model is made for, or that the file is fixed at.
-        multiple: height and width may be any multiple of this many pixels, from four on.
+        multiple: height and width may be any multiple of this many pixels, from two on.
     """
 
     size: tuple[int, int]
@@ -45,6 +45,13 @@ class Axes:
         """A size to capture the program at: with dynamic size one without coincidences."""
         return (7 * self.multiple, 6 * self.multiple) if self.multiple else self.size
 
+    @property
+    def names(self) -> tuple[int | str, int | str]:
+        """Height and width as a file states them: numbers, or names such as "16*height"."""
+        if not self.multiple:
+            return self.size
+        return f"{self.multiple}*height", f"{self.multiple}*width"
+
     def dynamic_shapes(self) -> Any:
         """For `torch.export.export` of a function of one tensor."""
         from torch.export import Dim
@@ -52,7 +59,7 @@ class Axes:
         axes = {0: Dim("batch", min=1)}
         if self.multiple:
             for axis, name in ((2, "height"), (3, "width")):
-                axes[axis] = self.multiple * Dim(name, min=_LEAST)
+                axes[axis] = self.multiple * Dim(name, min=LEAST)
         return (axes,)
 
 
@@ -61,10 +68,10 @@ def axes_of(model: nn.Module, input: InputSpec, spec: ExportSpec) -> Axes:
     if not spec.dynamic_size:
         return Axes(input.size)
     multiple = _stride(model, input.in_chans)
-    if any(side % multiple or side < _LEAST * multiple for side in input.size):
+    if any(side % multiple or side < LEAST * multiple for side in input.size):
         raise ExportError(
             f"with dynamic size, heights and widths are multiples of {multiple} pixels from "
-            f"{_LEAST * multiple} on; {input.size[0]} x {input.size[1]} is none: choose another "
+            f"{LEAST * multiple} on; {input.size[0]} x {input.size[1]} is none: choose another "
             "--img-size"
         )
     return Axes(input.size, multiple)
@@ -81,10 +88,17 @@ def _stride(model: Any, in_chans: int) -> int:
     if reductions and hasattr(model, "forward_features"):
         side = 8 * stride
         single: Any = eval_copy(model).float()
+        maps: list[int] = []  # heights of what the head pools: a pool may follow the last feature
+        for module in single.modules():
+            if isinstance(module, torch.nn.AdaptiveAvgPool2d):
+                module.register_forward_pre_hook(lambda _, args: maps.append(args[0].shape[2]))
         with torch.no_grad():
-            last = single.forward_features(torch.zeros(1, in_chans, side, side))
-        if last.ndim == 4:  # a pool may follow the last feature
-            stride = max(stride, side // last.shape[2])
+            image = torch.zeros(1, in_chans, side, side)
+            last = single.forward_features(image)
+            single(image)
+        if last.ndim == 4:
+            maps.append(last.shape[2])
+        stride = max(stride, side // min(maps, default=side))
     return stride
 
 

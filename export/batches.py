@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo.errors import InputError
+
+from .axes import LEAST
 
 Array = np.ndarray[Any, Any]
 
@@ -17,6 +20,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(double)": np.dtype(np.float64),
     "tensor(uint8)": np.dtype(np.uint8),
 }
+_STRIDES = re.compile(r"(\d+)\*(height|width)")  # how an export with dynamic size names an axis
 
 
 def prepare_batch(batch: Any, shape: Sequence[int | str | None], kind: str) -> Array:
@@ -25,7 +29,7 @@ def prepare_batch(batch: Any, shape: Sequence[int | str | None], kind: str) -> A
     Args:
         batch: any array; other floating types are converted, integers are not (an image of 0..255
             is not yet an input).
-        shape: of the graph's input; names and None stand for any size.
+        shape: of the graph's input; names and None stand for any size, "16*height" for multiples.
         kind: "tensor(float)" and the like.
     Raises: InputError for another type or shape, an empty batch, NaN or infinity.
     """
@@ -47,6 +51,7 @@ def prepare_batch(batch: Any, shape: Sequence[int | str | None], kind: str) -> A
     )
     if not fits or 0 in batch.shape:
         raise InputError(f"expected {wanted}; got {batch.dtype} {batch.shape}")
+    _check_strides(batch, shape)
     with np.errstate(over="ignore"):
         ready: Array = np.ascontiguousarray(batch, dtype)
     if dtype.kind == "f" and not np.isfinite(ready).all():
@@ -56,3 +61,18 @@ def prepare_batch(batch: Any, shape: Sequence[int | str | None], kind: str) -> A
             code="not_finite",
         )
     return ready
+
+
+def _check_strides(batch: Array, shape: Sequence[int | str | None]) -> None:
+    """Between two strides the model pads an image and the graph does not: its answer would be
+    another one, without a word.
+    """
+    for have, side in zip(batch.shape, shape, strict=True):
+        found = _STRIDES.fullmatch(side) if isinstance(side, str) else None
+        multiple = int(found[1]) if found else 1
+        if found and (have % multiple or have < LEAST * multiple):
+            raise InputError(
+                f"{found[2]}s are multiples of {multiple} pixels from {LEAST * multiple} on; got "
+                f"{have} in {batch.shape}: resize or pad the images",
+                code="size_multiple",
+            )

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from zoo import PretrainedCfg
 from zoo.errors import ConfigError, ZooError
 from zoo.files import make_directory, resource_error, sha256_bytes
 from zoo.manifest import FILE as MANIFEST
 from zoo.manifest import Manifest, make_manifest, read_manifest
+from zoo.preprocessing import list_images
 from zoo.references import build_config
 from zoo.weights import weights_bytes
 
@@ -77,12 +79,16 @@ def export_model(
         precisions: further ONNX files, of "float16", "int8" (dynamic) and "int8-static".
         extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing".
         calibration: folder of images for static int8; None takes images that ship with us.
-        allow_drift: write files despite a failing verdict; parity.json then says so.
+        allow_drift: write files despite a failing verdict; parity.json and config.json then say so
+            ("drift_allowed": true).
     Raises: ParityError (its `report` attribute has the rows), ExportError, ResourceError,
-        ConfigError.
+        ConfigError, NotFoundError and ImageError for `calibration`.
     """
     spec = spec or ExportSpec()
     _check_request(formats, precisions, extras)
+    images = Path(calibration) if calibration is not None else None
+    if images is not None:
+        list_images([str(images)])  # before the work: a folder without images is an error
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)
@@ -91,18 +97,12 @@ def export_model(
     out = make_directory(out)
     with _staging(out) as folder:
         (folder / "model.safetensors").write_bytes(weights)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        images = Path(calibration) if calibration is not None else None
         writer = ArtefactWriter(model, cfg, spec, folder, images, allow_drift)
         write_test_data(folder, writer.references.by_size)
         writer.write(formats, precisions, extras)
         report = writer.report()
         require_parity(report, allow_drift)
-        (folder / "parity.json").write_text(report.to_json())
-        manifest = make_manifest(
-            folder, _files_in(folder), cfg.name, cfg.version, cfg.architecture_version
-        )
-        (folder / MANIFEST).write_text(manifest.to_json())
+        manifest = _sign(folder, config, report, cfg)
         _move(folder, out, manifest)
     return ExportResult(out, report, manifest)
 
@@ -129,6 +129,21 @@ def _staging(out: Path) -> Iterator[Path]:
         raise resource_error(error, out) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sign(
+    folder: Path, config: dict[str, Any], report: ParityReport, cfg: PretrainedCfg
+) -> Manifest:
+    """Add config.json, parity.json and the manifest of all."""
+    if report.drift_allowed:
+        config["convattn"]["drift_allowed"] = True
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    (folder / "parity.json").write_text(report.to_json())
+    manifest = make_manifest(
+        folder, _files_in(folder), cfg.name, cfg.version, cfg.architecture_version
+    )
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return manifest
 
 
 def _files_in(folder: Path) -> list[str]:

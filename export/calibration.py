@@ -11,35 +11,44 @@ from zoo import PretrainedCfg
 from zoo.errors import MissingDependencyError
 from zoo.preprocessing import list_images, preprocess
 
-from .samples import sample_images
+from .samples import make_inputs, sample_images
 
 if TYPE_CHECKING:
     from zoo.datasets import ImageDataset
 
 IMAGES = 128  # images that static int8 is calibrated on, at most
+_SEEDS = (1001, 1002, 1003, 1004)  # of noise to calibrate on; parity is measured on other noise
 _DATASETS = {"digits": "digits"}  # tag of the weights -> data that ship with the package
 Array = np.ndarray[Any, Any]
 
 
 def calibration_batches(cfg: PretrainedCfg, folder: Path | None) -> tuple[list[Array], str]:
-    """Real images, prepared for the model, one per batch, and where they come from.
+    """Images prepared for the model, one per batch, and what they are: real ones, and noise,
+    constants and extreme values, which would leave the ranges that real images span.
 
     Args: folder: images of the user's, or None: training images of the data that the weights were
         trained on where they ship with a package, else the sample images of ours.
     Raises: ImageError, NotFoundError.
     """
+    real, source = _real_images(cfg, folder)
+    batches = [preprocess(image, cfg.input)[None] for image in real]
+    for seed in _SEEDS:
+        inputs = make_inputs(cfg.input, seed)
+        rows = [row for row, kind in enumerate(inputs.kinds) if kind != "real"]
+        batches += [inputs.batch[row : row + 1] for row in rows]
+    made = len(batches) - len(real)
+    return batches, f"{len(real)} {source}, {made} of noise, constants and extreme values"
+
+
+def _real_images(cfg: PretrainedCfg, folder: Path | None) -> tuple[list[Any], str]:
+    """At most `IMAGES` images, evenly spread, and whose they are."""
     if folder is not None:
         paths = list_images([str(folder)])
-        chosen = [paths[i] for i in spread(len(paths), IMAGES)]
-        return [preprocess(path, cfg.input)[None] for path in chosen], f"{len(chosen)} of your own"
+        return [paths[i] for i in spread(len(paths), IMAGES)], "of your own"
     data = dataset_of(cfg, "train")
     if data is not None:
-        rows = spread(len(data), IMAGES)
-        return [
-            preprocess(data[i][0], cfg.input)[None] for i in rows
-        ], f"{len(rows)} of {data.name}"
-    samples = sample_images()
-    return [preprocess(p, cfg.input)[None] for p in samples], f"{len(samples)} sample images"
+        return [data[i][0] for i in spread(len(data), IMAGES)], f"of {data.name}"
+    return list(sample_images()), "sample images"
 
 
 def dataset_of(cfg: PretrainedCfg, part: str) -> ImageDataset | None:

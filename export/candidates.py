@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import PretrainedCfg
+from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ConfigError, ProviderError
 from zoo.manifest import Manifest
 
@@ -124,6 +124,8 @@ def _measure_onnx(bench: Bench, file: str) -> Found:
 
 def _compare(bench: Bench, file: str, session: Session, level: str) -> tuple[ParityRow, ...]:
     """Rows of one opened file at every size; none if no reference can be had."""
+    if file == EXTRA_FILES["preprocessing"]:
+        return _compare_images(bench, file, session, level)
     rows: tuple[ParityRow, ...] = ()
     for references in _references(bench, file, session):
         rows += check_named(
@@ -131,6 +133,17 @@ def _compare(bench: Bench, file: str, session: Session, level: str) -> tuple[Par
             precision_of(file), _gpu_tf32(bench), level,
         )  # fmt: skip
     return rows
+
+
+def _compare_images(bench: Bench, file: str, session: Session, level: str) -> tuple[ParityRow, ...]:
+    """Rows of the file that takes images; without torch none, for their pixels are not stored."""
+    if bench.model is None:
+        return ()
+    from .forms import own_form
+    from .preprocessing_graph import compare_images
+
+    form, input = own_form(bench.model), InputSpec.from_dict(session.metadata["input"])
+    return compare_images(session, file, form, input, bench.spec, _gpu_tf32(bench), level)[0]
 
 
 def _references(bench: Bench, file: str, session: Session) -> Iterator[Mapping[str, Reference]]:
@@ -141,8 +154,6 @@ def _references(bench: Bench, file: str, session: Session) -> Iterator[Mapping[s
     stored = {reference.size: reference for reference in bench.references}
     own = bench.references[0]
     outputs = tuple(session.metadata.get("outputs") or (own.output,))
-    if file == EXTRA_FILES["preprocessing"]:
-        return
     multiple = int(session.metadata.get("size_multiple") or 0)
     sizes = Axes(own.size, multiple).sizes if bench.model is not None else tuple(stored)
     for size in sizes:

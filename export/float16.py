@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from .measuring import References
+
+if TYPE_CHECKING:
+    import onnx
 
 LARGEST = 65504.0  # of float16
 # inputs that an operator takes in float32 whatever its data are
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 # operators that make numbers: what they make is small, and their type is an attribute
 _MAKERS = frozenset({"Constant", "ConstantOfShape", "Range", "EyeLike"})
-_SUFFIX: dict[int, str] = {TensorProto.FLOAT16: "_float16", TensorProto.FLOAT: "_float32"}
 
 
 def to_float16(
@@ -48,6 +48,9 @@ def convert(proto: onnx.ModelProto, islands: Collection[str]) -> onnx.ModelProto
 
 def float_tensors(proto: onnx.ModelProto) -> dict[str, tuple[int | str | None, ...]]:
     """Shapes of all float32 tensors that nodes make or the caller passes in, by name."""
+    import onnx
+    from onnx import TensorProto
+
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     return {
         value.name: tuple(
@@ -69,6 +72,8 @@ class _Conversion:
     """Walks the nodes in order and keeps, for every float tensor, the forms that exist already."""
 
     def __init__(self, proto: onnx.ModelProto, islands: Collection[str]) -> None:
+        from onnx import TensorProto
+
         self._proto = copy.deepcopy(proto)
         self._islands = islands
         graph = self._proto.graph
@@ -79,6 +84,9 @@ class _Conversion:
         self._nodes: list[onnx.NodeProto] = []
 
     def result(self) -> onnx.ModelProto:
+        import onnx
+        from onnx import TensorProto
+
         graph = self._proto.graph
         for node in graph.node:
             self._convert(node)
@@ -94,6 +102,8 @@ class _Conversion:
         return onnx.shape_inference.infer_shapes(self._proto)
 
     def _convert(self, node: onnx.NodeProto) -> None:
+        from onnx import TensorProto
+
         island = node.name in self._islands or node.op_type in _MAKERS
         fixed = _ALWAYS_FLOAT32.get(node.op_type, ())
         for number, name in enumerate(node.input):
@@ -116,11 +126,13 @@ class _Conversion:
 
     def _as(self, name: str, kind: int) -> str:
         """The name of a tensor in a type, made if it does not exist yet."""
+        from onnx import TensorProto, numpy_helper
+
         have = self._type[name]
         here = f"{name}_float16" if have != TensorProto.FLOAT and name in self._outputs else name
         if have == kind:
             return here
-        wanted = name + _SUFFIX[kind]
+        wanted = f"{name}_float16" if kind == TensorProto.FLOAT16 else f"{name}_float32"
         if wanted in self._made:
             return wanted
         self._made.add(wanted)
@@ -132,5 +144,7 @@ class _Conversion:
         return wanted
 
     def _cast(self, source: str, target: str, kind: int) -> None:
+        from onnx import helper
+
         name = f"cast_{target}"
         self._nodes.append(helper.make_node("Cast", [source], [target], name=name, to=kind))

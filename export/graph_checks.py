@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
 SIZE_LIMIT = 2_000_000_000  # bytes; a protocol buffer ends at 2 GiB, and files are written whole
+OPSETS = range(17, 26)
 
 
 def check_size(size_bytes: int, name: str) -> None:
@@ -21,6 +22,16 @@ def check_size(size_bytes: int, name: str) -> None:
             f"{name} has {size_bytes / 1e9:.1f} GB of weights; an ONNX file holds less than "
             f"{SIZE_LIMIT / 1e9:.0f} GB. Export it as .pt2 or in a smaller precision",
             code="too_large",
+        )
+
+
+def check_opset(opset: int) -> None:
+    """Raises: ExportError for a version that torch's exporter replaces by another, unasked."""
+    if opset not in OPSETS:
+        raise ExportError(
+            f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}: torch's exporter writes 18 "
+            "for any other; 23 is the first with an operator for attention",
+            code="opset",
         )
 
 
@@ -47,7 +58,8 @@ def check_graph(proto: onnx.ModelProto, opset: int, name: str) -> None:
     if opsets.get("ai.onnx") != opset:
         raise ExportError(
             f"asked for opset {opset}, the exporter wrote {opsets.get('ai.onnx')}; use opset 18, "
-            "20 or 23"
+            "20 or 23",
+            code="opset",
         )
     foreign = {n.domain for n in proto.graph.node if n.domain not in ("", "ai.onnx")}
     if foreign or proto.functions:

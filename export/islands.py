@@ -13,17 +13,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ExportError
 
 from .float16 import LARGEST, float_tensors, rounded
 from .measuring import References
 from .spec import INPUT_NAME
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = np.ndarray[Any, Any]
 
@@ -59,6 +60,8 @@ def find_islands(proto: onnx.ModelProto, references: References) -> dict[str, st
 
 def emulate(proto: onnx.ModelProto, islands: Collection[str]) -> onnx.ModelProto:
     """A float32 graph that rounds what float16 nodes make and the weights that they read."""
+    from onnx import TensorProto, helper, numpy_helper
+
     result = copy.deepcopy(proto)
     graph = result.graph
     floats = float_tensors(proto)
@@ -104,6 +107,9 @@ class _Graph:
 
     def results(self, names: list[str], batches: list[Array]) -> Iterator[tuple[str, list[Array]]]:
         """Intermediate results by name, for each batch."""
+        import onnx
+        from onnx import TensorProto, helper
+
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             opened = onnx.ModelProto()
@@ -142,6 +148,8 @@ def _makers(proto: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 def _out_of_range(proto: onnx.ModelProto, images: list[Array]) -> dict[str, str]:
     """Nodes whose numbers, or the sums that they form, come near the largest float16."""
+    from onnx import TensorProto, numpy_helper
+
     makers = _makers(proto)
     largest = {INPUT_NAME: max(float(np.abs(image).max()) for image in images)}
     shapes: dict[str, tuple[int, ...]] = {}

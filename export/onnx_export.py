@@ -19,7 +19,7 @@ from .description import metadata_of as metadata_of
 from .description import package_versions as package_versions
 from .description import require_parity as require_parity
 from .forms import own_form
-from .graph_checks import check_graph, check_size, clean
+from .graph_checks import check_graph, check_opset, check_size, clean
 from .graph_rewrites import simplify
 from .measuring import References, check_file
 from .parity import ParityReport
@@ -111,6 +111,7 @@ def translate(
     """The ONNX graph of a captured program, without traces of the machine. Raises: ExportError."""
     import torch
 
+    check_opset(spec.opset)
     try:
         with quiet():
             result = torch.onnx.export(

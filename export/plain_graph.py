@@ -7,15 +7,16 @@ quantiser's own rewrite transposes a weight that two nodes share twice (onnxrunt
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 from zoo.errors import ExportError
 
 from .graph_rewrites import drop_unused
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def plain_products(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,6 +41,8 @@ def plain_products(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _attention(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    from onnx import helper
+
     settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     scale, heads = settings.pop("scale", None), settings.pop("q_num_heads", 0)
     same = settings.pop("kv_num_heads", 0) == heads
@@ -72,6 +75,8 @@ def _attention(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodePr
 def _linear(
     node: onnx.NodeProto, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
+    from onnx import helper, numpy_helper
+
     settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if settings.get("transA") or settings.get("alpha", 1) != 1 or settings.get("beta", 1) != 1:
         return [node]
@@ -100,11 +105,15 @@ class _Steps:
         self._graph = graph
 
     def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        from onnx import helper
+
         name = f"{self._name}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=f"{name}_node", **attributes))
         return name
 
     def constant(self, value: np.ndarray[Any, Any]) -> str:
+        from onnx import numpy_helper
+
         made = numpy_helper.from_array(value, f"{self._name}_{len(self.nodes)}_constant")
         self._graph.initializer.append(made)
         return made.name

@@ -11,23 +11,26 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError
 from zoo.preprocessing import preprocess
 
 from .description import metadata_of
+from .forms import Form
 from .measuring import References
 from .onnx_export import save_onnx
 from .parity import ParityRow, check_named
 from .reference import compute_references
 from .samples import TestInputs, sample_images
-from .spec import INPUT_NAME
+from .session import Session
+from .spec import INPUT_NAME, ExportSpec
+
+if TYPE_CHECKING:
+    import onnx
 
 IMAGE_NAME = "image"
 GREY_LEVELS_MAX = 3.0
@@ -52,21 +55,41 @@ def write_with_preprocessing(
     metadata["preprocessing"] = "inside"
     save_onnx(with_preprocessing(proto, cfg.input), path, metadata, references.spec.opset, cfg.name)
     session = open_onnx(path)
+    rows, levels = compare_images(session, file, references.form, cfg.input, references.spec)
+    return rows, {**session.attestation, "grey_levels_from_pillow": levels}
+
+
+def compare_images(
+    session: Session,
+    file: str,
+    form: Form,
+    input: InputSpec,
+    spec: ExportSpec,
+    tf32: bool = False,
+    level: str = "",
+) -> tuple[tuple[ParityRow, ...], dict[str, dict[str, float]]]:
+    """An opened graph that takes images, on four sizes of them.
+
+    Returns: rows against float64 on the pixels that its first part makes, and by how many grey
+        levels these differ from ours, by image size.
+    Raises: ExportError if they differ by more than a rounding.
+    """
     rows: tuple[ParityRow, ...] = ()
     worst: dict[str, dict[str, float]] = {}
     for size in _SIZES:
         images = _images(size)
-        pixels = _run_alone(cfg.input, images)
-        worst[f"{size[0]}x{size[1]}"] = _grey_levels(pixels, images, cfg.input)
+        pixels = _run_alone(input, images)
+        worst[f"{size[0]}x{size[1]}"] = _grey_levels(pixels, images, input)
         kinds = ("real",) * (len(images) - 1) + ("noise",)
-        form, spec = references.form, references.spec
         found = compute_references(
             form.module, TestInputs(pixels, kinds), spec.batches, form.outputs
         )
         found = {k: replace(r, inputs=TestInputs(images, kinds)) for k, r in found.items()}
-        made = check_named(session.run_named, found, file, session.provider, spec)
+        made = check_named(
+            session.run_named, found, file, session.provider, spec, tf32=tf32, level=level
+        )
         rows += tuple(replace(row, size=size) for row in made)
-    return rows, {**session.attestation, "grey_levels_from_pillow": worst}
+    return rows, worst
 
 
 def _images(size: tuple[int, int]) -> Array:
@@ -82,7 +105,9 @@ def _images(size: tuple[int, int]) -> Array:
 
 
 def _run_alone(spec: InputSpec, images: Array) -> Array:
+    import onnx
     import onnxruntime
+    from onnx import TensorProto, helper
 
     model = onnx.ModelProto()
     model.ir_version = 10
@@ -116,6 +141,8 @@ def with_preprocessing(proto: onnx.ModelProto, spec: InputSpec) -> onnx.ModelPro
 
     Raises: ExportError for models of other than 1 or 3 channels, or nearest-neighbour resizing.
     """
+    from onnx import TensorProto, helper
+
     if spec.in_chans not in (1, 3):
         raise ExportError(f"images have 1 or 3 channels; this model takes {spec.in_chans}")
     if spec.interpolation == "nearest":
@@ -144,18 +171,24 @@ class _Steps:
         self.constants: list[onnx.TensorProto] = []
 
     def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
         name = output if output == INPUT_NAME else f"pre_{output}"
         node = helper.make_node(kind, inputs, [name], name=f"node_pre_{output}", **attributes)
         self.nodes.append(node)
         return name
 
     def constant(self, name: str, values: Any, dtype: Any) -> str:
+        from onnx import numpy_helper
+
         array = np.asarray(values, dtype)
         self.constants.append(numpy_helper.from_array(array, f"pre_{name}"))
         return f"pre_{name}"
 
     def resize_and_crop(self, spec: InputSpec) -> None:
         """image -> pre_cropped, uint8 (B, 3, height, width)."""
+        from onnx import TensorProto
+
         chw = self.add("Transpose", [IMAGE_NAME], "chw", perm=(0, 3, 1, 2))
         have = self.add("Shape", [chw], "have", start=2)  # (H, W) of the image
         new = self._new_size(have, spec)
@@ -181,6 +214,8 @@ class _Steps:
 
     def _new_size(self, have: str, spec: InputSpec) -> str:
         """Height and width after resizing, as `zoo.preprocessing` computes them."""
+        from onnx import TensorProto
+
         target = [int(side // spec.crop_pct) for side in spec.size]
         if target[0] == target[1]:  # the shorter side becomes the target
             wanted = self.constant("target", target, np.int64)
@@ -199,6 +234,8 @@ class _Steps:
 
     def normalise(self, spec: InputSpec) -> None:
         """pre_cropped -> pixel_values, float32."""
+        from onnx import TensorProto
+
         image = "pre_cropped"
         if spec.in_chans == 1:
             image = self._grey(image)
@@ -211,6 +248,8 @@ class _Steps:
 
     def _grey(self, image: str) -> str:
         """Pillow's conversion to one channel, in its integers."""
+        from onnx import TensorProto
+
         wide = self.add("Cast", [image], "wide", to=TensorProto.INT32)
         weights = self.constant("luma", np.reshape(_LUMA, (3, 1, 1)), np.int32)
         weighted = self.add("Mul", [wide, weights], "weighted")

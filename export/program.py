@@ -33,11 +33,14 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
     import torch
 
     example = torch.zeros(2, in_chans, *axes.example)
+    copied = eval_copy(model).float()
+    if axes.multiple:
+        from .adaptive_pooling import pool_any_size
+
+        pool_any_size(copied)
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(
-                eval_copy(model).float(), (example,), dynamic_shapes=axes.dynamic_shapes()
-            )
+            program = torch.export.export(copied, (example,), dynamic_shapes=axes.dynamic_shapes())
     except Exception as error:  # the exporter raises whatever the model's code raises
         what = " with dynamic height and width" if axes.multiple else ""
         raise ExportError(

@@ -2,7 +2,8 @@
 
 onnxruntime's quantiser does the work, on a graph in plain operators (`plain_graph.py`) and without
 stated shapes, which it would contradict. Only products with weights are quantised: the scores of
-attention and the positional factors stay float32. Dynamic int8 is a CPU format: CUDA has no kernel
+attention and the positional factors stay float32, and in static int8 the first and the last product
+too. Dynamic int8 is a CPU format: CUDA has no kernel
 for DynamicQuantizeLinear or MatMulInteger.
 """
 
@@ -14,10 +15,9 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from zoo import PretrainedCfg
 from zoo.errors import ExportError
@@ -26,6 +26,9 @@ from .calibration import calibration_batches, dataset_of
 from .plain_graph import plain_products
 from .program import root_cause
 from .spec import INPUT_NAME
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = np.ndarray[Any, Any]
 
@@ -38,19 +41,25 @@ def to_int8(
     Args:
         static: calibrate activations on images, or let the graph measure each input itself.
         folder: images to calibrate on; None: see `calibration_batches`.
-    Raises: ExportError if there is nothing to quantise or the quantiser fails.
+    Raises: ExportError if there is nothing to quantise or the quantiser fails; NotFoundError and
+        ImageError for the folder.
     """
+    import onnx
+
     plain = plain_products(proto)
     kinds = ("Conv", "MatMul") if static or _mostly_convolutions(plain) else ("MatMul",)
     chosen = _with_weights(plain, kinds)
+    if static:
+        chosen = _between(plain, chosen)
     if not chosen:
         raise ExportError(f"{cfg.name} has no product with weights that int8 could take")
     notes: dict[str, Any] = {"quantised_nodes": len(chosen), "of_types": list(kinds)}
+    images = calibration_batches(cfg, folder) if static else None
     with tempfile.TemporaryDirectory() as place, _quiet():
         out = Path(place) / "model.onnx"
         try:
-            if static:
-                notes["calibration"] = _static(plain, out, chosen, calibration_batches(cfg, folder))
+            if images is not None:
+                notes["calibration"] = _static(plain, out, chosen, images)
             else:
                 _dynamic(plain, out, chosen, kinds)
         except Exception as error:  # the quantiser raises whatever happens in it
@@ -84,6 +93,7 @@ def _static(
 
 
 def _dynamic(proto: onnx.ModelProto, out: Path, chosen: list[str], kinds: tuple[str, ...]) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     convolutions = "Conv" in kinds  # ConvInteger takes unsigned weights only, one scale for all
@@ -107,6 +117,29 @@ def _with_weights(proto: onnx.ModelProto, kinds: tuple[str, ...]) -> list[str]:
         for node in proto.graph.node
         if node.op_type in kinds and weights.get(node.input[1]) == least[node.op_type]
     ]
+
+
+def _between(proto: onnx.ModelProto, chosen: list[str]) -> list[str]:
+    """Without the products that read the image and those that make the output, unless that leaves
+    none: the range of every image that may come cannot be calibrated, and errors of the last
+    product are errors of the logits.
+    """
+    before, after = _reach(proto, chosen), _reach(proto, chosen, backwards=True)
+    return [name for name in chosen if before[name] and after[name]] or chosen
+
+
+def _reach(proto: onnx.ModelProto, chosen: list[str], backwards: bool = False) -> dict[str, bool]:
+    """For every chosen node whether another one comes before it (backwards: after it)."""
+    marked: set[str] = set()  # values that depend on a chosen node, or that one depends on
+    found: dict[str, bool] = {}
+    for node in reversed(proto.graph.node) if backwards else proto.graph.node:
+        near, far = (node.output, node.input) if backwards else (node.input, node.output)
+        met = bool(marked & set(near))
+        if node.name in chosen:
+            found[node.name] = met
+        if met or node.name in chosen:
+            marked |= set(far) - {""}
+    return found
 
 
 def _mostly_convolutions(proto: onnx.ModelProto) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from zoo import InputSpec
 from zoo.errors import ConfigError, InputError, MissingDependencyError, ProviderError
 
+from .axes import Axes
 from .batches import prepare_batch
 from .providers import SessionSettings
 from .session import Session, decode_metadata
@@ -56,7 +57,10 @@ def open_torch(path: Path, settings: SessionSettings, digest: str) -> Session:
 
 
 def _stated_shape(metadata: Mapping[str, Any]) -> tuple[int | str | None, ...]:
-    """(batch, C, H, W) as far as the metadata say; the graph itself checks the rest."""
+    """(batch, C, H, W) as the metadata say; a traced file itself runs at other sizes, wrongly."""
     stated = metadata.get("input")
-    chans = InputSpec.from_dict(stated).in_chans if isinstance(stated, dict) else None
-    return ("batch", chans, "height", "width")
+    if not isinstance(stated, dict):
+        return ("batch", None, "height", "width")
+    spec = InputSpec.from_dict(stated)
+    axes = Axes(spec.size, int(metadata.get("size_multiple") or 0))
+    return ("batch", spec.in_chans, *axes.names)

@@ -23,6 +23,8 @@ from zoo.errors import ExportError
 from zoo.factory import construct
 from zoo.registry import families
 
+from .test_formats import writer
+
 # family -> operators that may leave the GPU, each with its reason in KNOWN_GAPS
 ALLOWED: dict[str, set[str]] = {}
 STRICT = {"convit", "conv_attention_vit", "alternet", "fcvit"}
@@ -49,6 +51,13 @@ def test_no_graph_of_ours_leaves_the_gpu_unannounced(family: str) -> None:
     assert found.nodes > 10
     assert found.outside(allowed) == (), f"{family}: {found.off_cuda[:5]}"
     assert {op for _, op, _ in found.off_cuda} == allowed, "an allowance that nothing needs"
+
+
+@pytest.mark.parametrize("family", sorted(STRICT))
+def test_no_float16_graph_of_attention_leaves_the_gpu(family: str, tmp_path: Path) -> None:
+    made = writer(family, tmp_path, ExportSpec(batches=(1,)))
+    made.write_precision("float16")
+    assert predict_placement(tmp_path / "onnx" / "model_fp16.onnx").off_cuda == ()
 
 
 def model_of(

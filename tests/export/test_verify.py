@@ -53,6 +53,16 @@ def test_a_fresh_export_verifies(exported: Path) -> None:
     assert proof["elsewhere"] == []
 
 
+def test_the_file_that_takes_images_is_run_again(tmp_path: Path) -> None:
+    model, spec = zoo.create_model("convit_nano", pretrained=True), ExportSpec(batches=(1,))
+    export.export_model(model, tmp_path, ["onnx"], spec, extras=["preprocessing"])
+    found = export.verify_directory(tmp_path, spec=spec, levels=("all",)).report
+    assert found
+    rows = [row for row in found.rows if row.file == "onnx/model_preprocessing.onnx"]
+    assert {row.size for row in rows} == {(37, 53), (97, 61), (224, 224), (301, 401)}
+    assert "not_run" not in found.attestation["onnx/model_preprocessing.onnx"]
+
+
 def test_the_report_is_json_with_every_row(exported: Path) -> None:
     stored = json.loads((exported / "parity.json").read_text())
     assert stored["passed"] is True

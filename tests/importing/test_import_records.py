@@ -12,7 +12,7 @@ import torch
 
 import zoo
 from tests.hub.server import HubServer, running
-from tests.hub.test_hub_download import python
+from tests.hub.client import python
 from zoo.errors import ConfigError, NoWeightsError, UnknownModelError
 from zoo.layouts import LAYOUTS
 from zoo.records import CheckpointRecord, WeightsRecord

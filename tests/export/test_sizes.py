@@ -1,0 +1,69 @@
+"""Image sizes that a file does not declare are refused before they are answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import export
+import zoo
+from export.runtime import open_session
+from export.spec import ExportSpec
+from zoo.errors import InputError
+
+FILES = ("onnx/model.onnx", "model.pt2", "model.pt")
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """convit_nano, whose patches are 4 pixels, with height and width free."""
+    out = tmp_path_factory.mktemp("dynamic")
+    model, spec = zoo.create_model("convit_nano", pretrained=True), ExportSpec(dynamic_size=True)
+    export.export_model(model, out, ["onnx", "pt2", "torchscript"], spec)
+    return out
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.zeros((2, 3, height, width), np.float32)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    ("height", "width", "text"),
+    [
+        (35, 17, "heights are multiples of 4 pixels from 8 on; got 35"),
+        (36, 17, "widths are multiples of 4 pixels from 8 on; got 17"),
+        (36, 4, "widths are multiples of 4 pixels from 8 on; got 4"),
+    ],
+)
+def test_a_size_between_two_strides_is_refused(
+    dynamic: Path, file: str, height: int, width: int, text: str
+) -> None:
+    session = open_session(dynamic / file)
+    with pytest.raises(InputError, match=text) as caught:
+        session.run(image(height, width))
+    assert caught.value.code == "size_multiple"
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("height", "width"), [(36, 16), (8, 52)])
+def test_whole_strides_run(dynamic: Path, file: str, height: int, width: int) -> None:
+    import torch
+
+    model = zoo.create_model("convit_nano", pretrained=True).eval()
+    batch = np.random.default_rng(0).standard_normal((2, 3, height, width), dtype=np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(batch)).numpy()
+    assert np.abs(open_session(dynamic / file).run(batch) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("file", ["onnx/model.onnx", "model.pt"])
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (16, 64), (31, 32)])
+def test_a_file_of_a_fixed_size_takes_no_other(
+    exported: Path, file: str, height: int, width: int
+) -> None:
+    """A trace has the size of its example in it and answers others wrongly, or not at all."""
+    with pytest.raises(InputError, match="batch, 3, 32, 32"):
+        open_session(exported / file).run(image(height, width))
