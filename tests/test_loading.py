@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import json
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +25,19 @@ from zoo.weights import load_state, read_tensors, weights_bytes
 from .contract.helpers import FAMILIES, build, family_of, images, tiny
 
 FILE = "model.safetensors"
+CONSTRUCT = """
+import sys
+import torch
+from zoo.factory import construct
+from zoo.loading import construct_loaded
+from zoo.registry import families
+
+for family in families().values():
+    tensors = construct(family.builder, family.tiny).state_dict
+    construct_loaded(lambda: construct(family.builder, family.tiny), tensors, "", adapt=False)
+    if "torch._dynamo" in sys.modules:
+        sys.exit(family.name)
+"""
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -199,3 +214,9 @@ def test_all_dtypes_are_read_as_safetensors_reads_them() -> None:
     for key, value in expected.items():
         assert actual[key].dtype == value.dtype
         assert torch.equal(actual[key], value)
+
+
+def test_no_constructor_starts_the_compiler_on_the_meta_device() -> None:
+    # torch computes some operators there, e.g. assignment by index, by importing all of dynamo
+    done = subprocess.run([sys.executable, "-c", CONSTRUCT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr + done.stdout

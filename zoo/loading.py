@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .adaptation import adapt_tensors
 from .weights import load_state
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def construct_loaded(
@@ -51,11 +53,24 @@ def _without_values(construct: Callable[[], nn.Module]) -> nn.Module | None:
     """The model on the meta device; None unless a state dict would fill all of it there."""
     if torch.get_default_device().type != "cpu":
         return None
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = construct()
     tensors = chain(model.named_parameters(), model.named_buffers())
     whole = {name for name, _ in tensors} == model.state_dict().keys()  # none tied, none left out
     return model if whole else None
+
+
+class _Undrawn(TorchFunctionMode):
+    """Tensors without values are not initialised: torch would import its compiler to do so."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        home = getattr(func, "__module__", "")
+        if home == "torch.nn.init" or func in (Tensor.normal_, Tensor.uniform_):
+            tensor = args[0] if args else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **given)
 
 
 def _needs_values(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:

@@ -71,7 +71,7 @@ def test_torchscript_has_the_same_interface(exported: Path) -> None:
     assert session.run(images(2)).shape == (2, 10)
     with pytest.raises(InputError, match="expected float32 images"):
         session.run(np.zeros((2, 1, 32, 32), np.float32))
-    with pytest.raises(InputError, match=r"refused an input of shape \(2, 3, 31, 32\)"):
+    with pytest.raises(InputError, match=r"got float32 \(2, 3, 31, 32\)"):
         session.run(np.zeros((2, 3, 31, 32), np.float32))
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import zoo
-from tests.hub.server import HubServer, running
 from tests.hub.client import python
+from tests.hub.server import HubServer, running
 from zoo.errors import ConfigError, NoWeightsError, UnknownModelError
 from zoo.layouts import LAYOUTS
 from zoo.records import CheckpointRecord, WeightsRecord

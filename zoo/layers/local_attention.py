@@ -7,8 +7,9 @@ arXiv:2103.14030), without shifts. State-dict keys and numbers follow how-do-vit
 does not divide run (upstream fails), and attention with a stride is refused at construction.
 """
 
+import torch
 import torch.nn.functional as F
-from torch import SymInt, Tensor, nn, randn
+from torch import SymInt, Tensor, nn
 
 from .drop_path import DropPath
 from .position import pad_to_multiple
@@ -106,7 +107,7 @@ class LocalAttention(nn.Module):
         self.window_size = window_size
         side = 2 * window_size - 1
         self.attn = Attention2d(dim_in, dim_out, num_heads, head_dim, dropout=dropout)
-        self.pos_embedding = nn.Parameter(0.02 * randn(side, side))
+        self.pos_embedding = nn.Parameter(nn.init.normal_(torch.empty(side, side), std=0.02))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`mask` (w * w, w * w) is added to the logits of all windows and heads."""

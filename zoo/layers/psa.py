@@ -149,9 +149,8 @@ class PositionalSelfAttention(nn.Module):
 
         Where the inner width is not C, row i of v is the unit vector of channel i modulo C.
         """
-        inner, dim = self.v.weight.shape
-        rows = torch.arange(inner, device=self.v.weight.device)
-        nn.init.zeros_(self.v.weight)[rows, rows % dim] = 1.0
+        for rows in nn.init.zeros_(self.v.weight).split(self.v.in_features):
+            rows.fill_diagonal_(1.0)
         if centres is not None and len(centres) != self.num_heads:
             raise ValueError(
                 f"centres needs one (dx, dy) per head; got {len(centres)} for {self.num_heads}"

@@ -91,7 +91,7 @@ class ClassToken(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, dim))
+        self.cls_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, dim), std=0.02))
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
@@ -119,7 +119,7 @@ class PositionEmbedding(nn.Module):
         self.grid = grid
         self.extra = int(class_token)
         tokens = grid[0] * grid[1] + self.extra
-        self.pos_embedding = nn.Parameter(0.02 * torch.randn(1, tokens, dim))
+        self.pos_embedding = nn.Parameter(nn.init.normal_(torch.empty(1, tokens, dim), std=0.02))
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         if grid is None or grid == self.grid:

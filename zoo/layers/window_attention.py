@@ -73,7 +73,7 @@ class WindowAttention(nn.Module):
         self.shift = window_size // 2 if shifted else 0
         self.exact_mask = exact_mask
         side = 2 * window_size - 1
-        self.pos_embedding = nn.Parameter(0.02 * torch.randn(side, side))
+        self.pos_embedding = nn.Parameter(nn.init.normal_(torch.empty(side, side), std=0.02))
         self.attn = Attention1d(dim_in, dim_out, num_heads, head_dim, dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

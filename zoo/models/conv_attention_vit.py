@@ -34,7 +34,9 @@ class MapPositionEmbedding(nn.Module):
     def __init__(self, grid: tuple[int, int], dim: int) -> None:
         super().__init__()
         self.grid = grid
-        self.pos_embedding = nn.Parameter(0.02 * torch.randn(1, grid[0] * grid[1], dim))
+        self.pos_embedding = nn.Parameter(
+            nn.init.normal_(torch.empty(1, grid[0] * grid[1], dim), std=0.02)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         grid = (x.shape[-2], x.shape[-1])
