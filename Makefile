@@ -15,10 +15,10 @@ demo-hub: .venv/.demo
 	@$(BIN)/python examples/hub_walkthrough.py
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -79,13 +79,10 @@ cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards
 	$(BIN)/python benchmarks/readme.py
 
-# Reports of the exported nanos and, with random weights of seed 0, of one model per attention family.
+# Reports of one model per attention family, exported with random weights of seed 0.
 RANDOM := convit_tiny conv_attention_vit_tiny alternet_18 fcvit_b12
 parity: .venv/.dev
 	rm -rf build/parity
-	for name in convit_nano conv_attention_vit_nano; do \
-		$(BIN)/convattn export $$name --out build/parity/$$name && \
-		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done
 	for name in $(RANDOM); do \
 		$(BIN)/convattn export $$name --init 0 --out build/parity/$$name && \
 		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done

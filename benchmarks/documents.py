@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import tables
+from .limits import explained
 
 _HIGHLIGHTS = (
     "gpsa-192-1024", "gpsa-192-1024-memory", "gpsa-192-512-sdpa", "convit-224-b8",
@@ -30,6 +31,11 @@ def goals() -> str:
     rows = tables.all_rows()
     text = tables.markdown(tables.HEADER, [tables.cells(row) for row in rows])
     return f"{text}\n\n{_counted(rows)}"
+
+
+def missed() -> str:
+    """What limits each goal that is missed."""
+    return explained(tables.all_rows())
 
 
 def models() -> str:
@@ -100,6 +106,7 @@ def measured_on() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "goals": goals,
+    "missed": missed,
     "models": models,
     "exports": exports,
     "start": start,

@@ -156,9 +156,9 @@ class ConvAttention2d(nn.Module):
 
     def _attend_in_bands(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         height, width = q.shape[3:]
-        q, k, v = (x.permute(0, 1, 3, 4, 2).contiguous() for x in (q, k, v))  # (B, nh, H, W, hd)
+        q, k, v = (x.permute(0, 1, 3, 4, 2) for x in (q, k, v))  # (B, nh, H, W, hd)
         pad = (0, 0) + (self.padding,) * 4
-        k, v = F.pad(k, pad), F.pad(v, pad)
+        q, k, v = q.contiguous(), F.pad(k, pad), F.pad(v, pad)  # all in this order in memory
         starts = range(0, self._reach() + 1, self.dilation) if self._reach() else (0,)
         rows = [slice(start, start + height) for start in starts]
         k = torch.cat([k[:, :, r] for r in rows], dim=3)  # (B, nh, H, K * (W + 2p), hd)
