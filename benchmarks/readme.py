@@ -106,7 +106,7 @@ _SOURCES = {
             "cbamresnet",
         )
     },
-    "metrics": ("hdvw", "not implemented yet"),
+    "metrics": ("hdvw", "`zoo.metrics`, `convattn evaluate`"),
     "analysis": ("hdvw", "`convattn analyze fourier`, `variance`, `landscape`"),
 }  # fmt: skip
 _SYSTEMS = {
