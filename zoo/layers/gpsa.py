@@ -199,7 +199,7 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
 
 def _blend(content: Tensor, position: Tensor, gate: Tensor) -> Tensor:
     """(1 - gate) * content + gate * position, into `content` itself where backward needs none."""
-    if content.requires_grad:
+    if content.requires_grad or torch.compiler.is_compiling():  # compilers plan memory themselves
         return torch.lerp(content, position, gate)
     return content.lerp_(position, gate)
 
