@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from export.description import describe
 from export.latency import Run, limited_threads, ratio_of
-from export.onnx_export import describe
 from export.reference import eval_copy, float64_logits
 from export.runtime import open_onnx
 from export.spec import ExportSpec

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from export.description import describe
 from export.latency import Run, Say
-from export.onnx_export import describe
 from export.program import quiet, root_cause
 from export.runtime import open_onnx
 from export.spec import INPUT_NAME, OUTPUT_NAME, ExportSpec

@@ -16,11 +16,11 @@ from zoo import PretrainedCfg
 from zoo.errors import ConfigError, ExportError, ParityError
 
 from .axes import axes_of
-from .description import package_versions
+from .description import metadata_of, package_versions
 from .forms import EXTRAS, Form, attention_form, embedding_form, feature_form, own_form
 from .graph_checks import check_size
 from .measuring import References, check_file
-from .onnx_export import metadata_of, save_onnx, translate, weights_size, write_onnx
+from .onnx_export import save_onnx, translate, weights_size, write_onnx
 from .parity import ParityReport, ParityRow
 from .program import capture
 from .spec import ExportSpec

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import ExportError, IntegrityError, ZooError
-from zoo.files import read_regular_file, sha256_bytes
+from zoo.files import read_regular_file
 
+from .single_file import read_by_digest
 from .wire import ModelFacts, read_model_facts
 
 # domains whose operators onnxruntime brings itself
@@ -52,12 +53,7 @@ def read_model(path: str | Path, sha256: str | None = None) -> ModelFile:
         ResourceError.
     """
     path = Path(path)
-    data = read_regular_file(path, "ONNX file")
-    if sha256 is not None and sha256_bytes(data) != sha256:
-        raise IntegrityError(
-            f"{path.name} has SHA-256 {sha256_bytes(data)}, expected {sha256}; export it again",
-            code="hash",
-        )
+    data = read_by_digest(path, "ONNX file", sha256)
     try:
         facts = read_model_facts(data)
     except IntegrityError:

@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING
 
 from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError
-from zoo.files import atomic_path
 
-from .axes import Axes, axes_of
-from .description import describe as describe
-from .description import describe_for
-from .description import metadata_of as metadata_of
-from .description import package_versions as package_versions
-from .description import require_parity as require_parity
-from .forms import own_form
+from .axes import Axes
+from .description import metadata_of
+from .forms import Form
 from .graph_checks import check_graph, check_opset, check_size, clean
 from .graph_rewrites import simplify
-from .measuring import References, check_file
 from .parity import ParityReport
 from .program import capture, quiet, root_cause
-from .reference import reference_for as reference_for
+from .single_file import write_verified
 from .spec import INPUT_NAME, OUTPUT_NAME, ExportSpec
 
 if TYPE_CHECKING:
@@ -52,20 +46,13 @@ def to_onnx(
     Raises: ExportError (the exporter failed), ParityError (too far from the reference),
         ResourceError.
     """
-    spec = spec or ExportSpec()
-    cfg = describe_for(model, spec, input)
-    form, axes = own_form(model), axes_of(model, cfg.input, spec)
-    check_size(weights_size(model), cfg.name)
-    references = References(form, cfg, spec, axes)
-    with atomic_path(path) as temporary:
+
+    def write(path: Path, cfg: PretrainedCfg, spec: ExportSpec, axes: Axes, form: Form) -> None:
         program = capture(model, cfg.input.in_chans, axes)
-        write_onnx(program, temporary, cfg, spec, axes, form.outputs)
-        rows, proof = check_file(temporary, "onnx", Path(path).name, references)
-        report = ParityReport(
-            cfg.name, cfg.version, cfg.sha256, rows, {Path(path).name: proof}, package_versions()
-        )
-        require_parity(report)
-    return report
+        write_onnx(program, path, cfg, spec, axes, form.outputs)
+
+    check_size(weights_size(model), type(model).__name__)
+    return write_verified("onnx", model, path, spec, input, write)
 
 
 def weights_size(model: nn.Module) -> int:

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import InputSpec, PretrainedCfg
-from zoo.errors import ExportError, IntegrityError
-from zoo.files import atomic_path, read_regular_file, sha256_bytes
+from zoo.errors import ExportError
 
-from .axes import Axes, axes_of
-from .description import describe_for, metadata_of, package_versions, require_parity
-from .forms import own_form
-from .measuring import References, check_file
+from .axes import Axes
+from .description import metadata_of
+from .forms import Form
 from .parity import ParityReport
 from .program import capture, quiet, root_cause, torch_runner
+from .single_file import read_by_digest, write_verified
 from .spec import OUTPUT_NAME, ExportSpec
 
 if TYPE_CHECKING:
@@ -41,17 +40,11 @@ def to_pt2(
 
     Arguments, result and errors as `export.to_onnx`.
     """
-    spec = spec or ExportSpec()
-    cfg = describe_for(model, spec, input)
-    form, axes = own_form(model), axes_of(model, cfg.input, spec)
-    references = References(form, cfg, spec, axes)
-    with atomic_path(path) as temporary:
-        program = capture(model, cfg.input.in_chans, axes)
-        write_pt2(program, temporary, cfg, spec, axes, form.outputs)
-        rows, _ = check_file(temporary, "pt2", Path(path).name, references)
-        report = ParityReport(cfg.name, cfg.version, cfg.sha256, rows, {}, package_versions())
-        require_parity(report)
-    return report
+
+    def write(path: Path, cfg: PretrainedCfg, spec: ExportSpec, axes: Axes, form: Form) -> None:
+        write_pt2(capture(model, cfg.input.in_chans, axes), path, cfg, spec, axes, form.outputs)
+
+    return write_verified("pt2", model, path, spec, input, write)
 
 
 def write_pt2(
@@ -89,13 +82,7 @@ def load_pt2(
     """
     import torch
 
-    data = read_regular_file(path, "torch.export archive")
-    if sha256 is not None and sha256_bytes(data) != sha256:
-        raise IntegrityError(
-            f"{Path(path).name} has SHA-256 {sha256_bytes(data)}, expected {sha256}; export it "
-            f"again",
-            code="hash",
-        )
+    data = read_by_digest(path, "torch.export archive", sha256)
     extra: dict[str, Any] = {_METADATA: ""}
     try:
         with quiet():

@@ -170,7 +170,7 @@ def load_model(reference: str) -> tuple[nn.Module, str]:
 
 
 def _sized(model: nn.Module, settings: LatencySettings) -> PretrainedCfg:
-    from .onnx_export import describe
+    from .description import describe
 
     cfg = describe(model)
     if settings.size is None:

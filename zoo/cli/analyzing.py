@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from ._lazy import LazyGroup
 
 # verb -> (module, help line)
 _VERBS = {
@@ -26,23 +26,7 @@ _VERBS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _VERBS:
-            return None
-        module = importlib.import_module(f".{_VERBS[name][0]}", __package__)
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
-
-
-@click.group("analyze", cls=_LazyGroup)
+@click.group("analyze", cls=LazyGroup, verbs=_VERBS)
 def analyze_command() -> None:
     """Measure what models do inside, and draw it: several models in one figure.
 
