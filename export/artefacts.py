@@ -16,13 +16,13 @@ from zoo import PretrainedCfg
 from zoo.errors import ConfigError, ExportError, ParityError
 
 from .axes import axes_of
+from .comparison.measuring import References, check_file
 from .description import metadata_of, package_versions
 from .forms import EXTRAS, Form, attention_form, embedding_form, feature_form, own_form
-from .graph_checks import check_size
-from .measuring import References, check_file
+from .graph.checks import check_size
+from .graph.program import capture
 from .onnx_export import save_onnx, translate, weights_size, write_onnx
 from .parity import ParityReport, ParityRow
-from .program import capture
 from .spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ class ArtefactWriter:
 
     def write_precision(self, name: str) -> None:
         """One of `PRECISIONS` other than float32, made from the float32 graph."""
-        from .float16 import to_float16
-        from .quantization import to_int8
+        from .graph.float16 import to_float16
+        from .graph.quantization import to_int8
 
         if name == "float16":
             proto, notes = to_float16(self._float32(), self.references)
@@ -164,7 +164,7 @@ class ArtefactWriter:
         """One of `EXTRAS`, in float32."""
         file = EXTRA_FILES[name]
         if name == "preprocessing":
-            from .preprocessing_graph import write_with_preprocessing
+            from .graph.preprocessing import write_with_preprocessing
 
             rows, proof = write_with_preprocessing(
                 self._float32(), self._path(file), file, self.cfg, self.references
@@ -185,8 +185,8 @@ class ArtefactWriter:
 
     def _accuracy(self, file: str) -> dict[str, Any]:
         """What a file loses on labelled images. Raises: ParityError if that is too much."""
-        from .quantization import top1_loss
-        from .reference import eager_runner
+        from .comparison.reference import eager_runner
+        from .graph.quantization import top1_loss
         from .runtime import open_onnx
 
         eager, output = eager_runner(self.model, self.form.outputs), self.form.outputs[0]

@@ -81,7 +81,7 @@ def _stride(model: Any, in_chans: int) -> int:
     """Pixels of the image for one of the last map, or for one token."""
     import torch
 
-    from .reference import eval_copy
+    from .comparison.reference import eval_copy
 
     reductions = [entry["reduction"] for entry in getattr(model, "feature_info", None) or ()]
     stride = max(reductions, default=_ANY)

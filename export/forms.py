@@ -122,6 +122,6 @@ def _per_image(weights: Tensor, batch: int) -> Tensor:
 
 
 def _seen(model: nn.Module, look: Any) -> nn.Module:
-    from .wrappers import Seen
+    from .graph.wrappers import Seen
 
     return Seen(model, look)

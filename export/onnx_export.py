@@ -14,10 +14,10 @@ from zoo.errors import ExportError
 from .axes import Axes
 from .description import metadata_of
 from .forms import Form
-from .graph_checks import check_graph, check_opset, check_size, clean
-from .graph_rewrites import simplify
+from .graph.checks import check_graph, check_opset, check_size, clean
+from .graph.program import capture, quiet, root_cause
+from .graph.rewrites import simplify
 from .parity import ParityReport
-from .program import capture, quiet, root_cause
 from .single_file import write_verified
 from .spec import INPUT_NAME, OUTPUT_NAME, ExportSpec
 

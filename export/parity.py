@@ -16,9 +16,9 @@ import numpy as np
 
 from zoo.errors import ConfigError
 
-from .parity_report import ParityReport as ParityReport
-from .parity_report import ParityRow as ParityRow
-from .reference import Reference, run_in_batches
+from .comparison.parity_report import ParityReport as ParityReport
+from .comparison.parity_report import ParityRow as ParityRow
+from .comparison.reference import Reference, run_in_batches
 from .spec import OUTPUT_NAME, ExportSpec
 
 Array = np.ndarray[Any, Any]

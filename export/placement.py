@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .typed_graph import TypedGraph, load_model
+from .graph.typed_graph import TypedGraph, load_model
 
 if TYPE_CHECKING:
     import onnx

@@ -17,8 +17,8 @@ from zoo.errors import ExportError
 from .axes import Axes
 from .description import metadata_of
 from .forms import Form
+from .graph.program import capture, quiet, root_cause, torch_runner
 from .parity import ParityReport
-from .program import capture, quiet, root_cause, torch_runner
 from .single_file import read_by_digest, write_verified
 from .spec import OUTPUT_NAME, ExportSpec
 

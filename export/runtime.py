@@ -16,13 +16,13 @@ from zoo import InputSpec, Predictor
 from zoo.errors import ConfigError, IntegrityError, ZooError
 from zoo.manifest import Manifest, read_manifest
 
-from .model_files import read_model, require_bounded
-from .onnx_session import CudaGraph, bound_runner, plain_runner
-from .providers import SessionSettings, create_session
-from .session import Named, decode_metadata
-from .session import Session as Session
+from .sessions.model_files import read_model, require_bounded
+from .sessions.onnx_session import CudaGraph, bound_runner, plain_runner
+from .sessions.providers import SessionSettings, create_session
+from .sessions.session import Named, decode_metadata
+from .sessions.session import Session as Session
+from .sessions.torch_session import open_torch
 from .spec import OUTPUT_NAME
-from .torch_session import open_torch
 
 Array = np.ndarray[Any, Any]
 
@@ -66,7 +66,7 @@ def open_onnx(
 def _open_onnx(
     path: Path, settings: SessionSettings, sha256: str | None, untrusted: bool
 ) -> Session:
-    from .attestation import attest
+    from .sessions.attestation import attest
 
     model = read_model(path, sha256)
     if untrusted:

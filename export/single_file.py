@@ -48,9 +48,9 @@ def write_verified(
     """
     # reading works without torch; only writing needs these
     from .axes import axes_of
+    from .comparison.measuring import References, check_file
     from .description import describe_for, package_versions, require_parity
     from .forms import own_form
-    from .measuring import References, check_file
     from .parity import ParityReport
     from .spec import ExportSpec
 

@@ -18,10 +18,10 @@ import numpy as np
 from zoo.errors import IntegrityError
 from zoo.files import read_regular_file
 
-from .reference import Reference
-from .samples import TestInputs
+from .comparison.reference import Reference
+from .comparison.samples import TestInputs
+from .sessions.wire import read_tensor
 from .spec import INPUT_NAME, OUTPUT_NAME
-from .wire import read_tensor
 
 Array = np.ndarray[Any, Any]
 

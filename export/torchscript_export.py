@@ -15,11 +15,11 @@ from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError
 
 from .axes import Axes
+from .comparison.reference import eval_copy
 from .description import metadata_of
 from .forms import Form
+from .graph.program import root_cause, torch_runner
 from .parity import ParityReport
-from .program import root_cause, torch_runner
-from .reference import eval_copy
 from .single_file import read_by_digest, write_verified
 from .spec import OUTPUT_NAME, ExportSpec
 

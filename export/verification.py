@@ -20,11 +20,11 @@ from zoo.errors import IntegrityError, NotFoundError, ParityError
 from zoo.files import read_regular_file
 from zoo.manifest import Manifest, check_files, read_manifest
 
-from .candidates import Bench, measure_eager, measure_file
+from .comparison.candidates import Bench, measure_eager, measure_file
+from .comparison.reference import Reference, float64_logits
 from .description import package_versions, require_parity
 from .parity import ParityReport, ParityRow
-from .providers import LEVELS
-from .reference import Reference, float64_logits
+from .sessions.providers import LEVELS
 from .spec import ExportSpec
 from .test_vectors import list_test_data, read_test_data
 

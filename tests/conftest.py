@@ -74,7 +74,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def _why_no_cuda() -> str:
     if not torch.cuda.is_available():
         return "no NVIDIA GPU is visible to torch"
-    from export.diagnosis import probe_providers
+    from export.comparison.diagnosis import probe_providers
 
     found = probe_providers()["cuda"]
     return "" if found["runs"] else str(found["note"])

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_readme_shows_what_was_measured() -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/readme.py", "--check"],
+        [sys.executable, "-m", "benchmarks.readme", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -42,11 +42,8 @@ def test_the_cost_table_covers_every_model() -> None:
 
 @pytest.mark.parametrize("family", zoo.list_families())
 def test_the_cost_table_is_what_the_models_cost(family: str) -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from model_costs import count_costs
-    finally:
-        sys.path.pop(0)
+    from benchmarks.model_costs import count_costs
+
     costs = json.loads(COSTS.read_text(encoding="utf-8"))
     smallest = min(zoo.list_models(family=family), key=lambda name: costs[name]["params"])
     assert count_costs(smallest) == costs[smallest]

@@ -153,6 +153,8 @@ def test_outputs_equal_the_original(case: dict[str, Any]) -> None:
 def _assert_outputs(
     case: dict[str, Any], run: Callable[[torch.dtype], dict[str, torch.Tensor]]
 ) -> None:
+    assert case["arrays"]
+    assert {name.rpartition(".")[2] for name in case["arrays"]} <= DTYPE.keys()
     with np.load(FOLDER / case["file"]) as recorded:
         for precision in ("f64", "f32"):
             wanted = [name for name in case["arrays"] if name.endswith(f".{precision}")]

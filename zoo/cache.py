@@ -87,9 +87,9 @@ def remove_cached(reference: str) -> int:
     return freed
 
 
-def remove_partial(age_seconds: float = 0.0) -> int:
+def remove_partial() -> int:
     """Delete partial downloads of killed processes in all repositories; bytes freed."""
-    return sum(remove_orphans(path, age_seconds) for path in _hub_cache().glob("models--*/blobs"))
+    return sum(remove_orphans(path, 0.0) for path in _hub_cache().glob("models--*/blobs"))
 
 
 def _place_in_hub(reference: str) -> tuple[str, str]:

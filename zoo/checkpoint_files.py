@@ -78,7 +78,9 @@ def _scan(stream: io.BytesIO, report: Report, what: str, allowed: Collection[str
         judge(report, what, allowed)  # what it asked for so far explains more, if it does
         if stream.tell() >= MAX_PICKLE_BYTES:
             raise WeightsFileError(
-                f"{what} has a pickle of more than {MAX_PICKLE_BYTES} bytes", code="limit"
+                f"{what} has a pickle of more than {MAX_PICKLE_BYTES} bytes, too many for a state "
+                "dict; save model.state_dict() alone",
+                code="limit",
             ) from None
         if any(text in str(error) for text in ("exhausted", "remain", "not enough data")):
             raise IntegrityError(

@@ -94,7 +94,7 @@ def evaluate_corruptions(
     Raises: as `evaluate`; DatasetError for no sets.
     """
     rows: list[CorruptedSet] = []
-    total: Array | None = None
+    total: Array | None = None  # in how many sets each image was recognised
     targets: Array | None = None
     comparable = True
     digest = hashlib.sha256()

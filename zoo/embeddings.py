@@ -55,7 +55,11 @@ def find_images(folder: str | os.PathLike[str]) -> list[str]:
         if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
     ]
     if not found:
-        raise ImageError(f"no images in {os.fspath(folder)!r} or below it", code="no_images")
+        raise ImageError(
+            f"no images in {os.fspath(folder)!r} or below it; they end in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}",
+            code="no_images",
+        )
     return sorted(found)
 
 
@@ -111,7 +115,7 @@ def _write_rows(
 ) -> int:
     """The array of all features in numpy's format, batch after batch. Returns: their width."""
     if not paths:
-        raise ImageError("no images to embed", code="no_images")
+        raise ImageError("no images to embed; name at least one", code="no_images")
     width = 0
     for start in range(0, len(paths), batch_size):
         rows = predictor.logits(paths[start : start + batch_size], batch_size)

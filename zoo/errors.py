@@ -7,6 +7,7 @@ works.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -29,6 +30,14 @@ class ZooError(Exception):
 
     def __str__(self) -> str:  # LookupError children would otherwise quote the message
         return str(self.args[0]) if self.args else self.code
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``"; did you mean 'NEAREST'?"``, or "" if nothing
+    known is near.
+    """
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class UnknownModelError(ZooError, LookupError):

@@ -70,26 +70,6 @@ class Accuracy:
         }
 
 
-def measure_accuracy(
-    logits: Callable[[Array], Array], images: Array, targets: Array, batch_size: int = 128
-) -> Accuracy:
-    """Top-1 accuracy. `images` (n, ...) go to `logits` in batches; `targets` are class numbers
-    (n,).
-
-    Raises: ValueError if there are no images, or numbers of images and targets differ.
-    """
-    if len(images) == 0 or len(images) != len(targets):
-        raise ValueError(
-            f"expected equally many images and targets, at least one; got {len(images)} and "
-            f"{len(targets)}"
-        )
-    correct = 0
-    for start in range(0, len(images), batch_size):
-        chosen = slice(start, start + batch_size)
-        correct += int((logits(images[chosen]).argmax(-1) == targets[chosen]).sum())
-    return Accuracy(correct, len(images))
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a model did with a data set.
@@ -201,16 +181,16 @@ def evaluate(
     parts = []
     for size, images, targets in read_batches(dataset, batch_size, on_unreadable, skipped):
         if images:
-            for image, target in zip(images, targets, strict=True):
-                digest.update(np.asarray([*image.shape[:2], target], dtype="<i8").tobytes())
-                digest.update(np.ascontiguousarray(image).tobytes())
+            _digest(digest, images, targets)
             found = logits(images)
             _check_width(found, len(names), dataset.name)
             parts.append(judge(softmax(found), mapping[targets], definition))
         on_batch(size)
     if not parts:
         raise DatasetError(
-            f"none of the {len(dataset)} images of {dataset.name} can be read", code="no_images"
+            f"none of the {len(dataset)} images of {dataset.name} can be read; check the files, or "
+            'pass on_unreadable="fail" to see the first error',
+            code="no_images",
         )
     outcomes = Outcomes.join(parts)
     intervals = _intervals(outcomes, definition, resamples)
@@ -243,6 +223,13 @@ def read_batches(
             images.append(image)
             targets.append(target)
         yield len(indices), images, np.asarray(targets, dtype=np.int64)
+
+
+def _digest(digest: hashlib._Hash, images: Sequence[Array], targets: Array) -> None:
+    """Size, class number and pixels of every image, in order."""
+    for image, target in zip(images, targets, strict=True):
+        digest.update(np.asarray([*image.shape[:2], target], dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(image).tobytes())
 
 
 def _check_width(logits: Array, classes: int, name: str) -> None:

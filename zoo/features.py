@@ -91,6 +91,7 @@ class FeatureNet(nn.Module):
         return self.pretrained_cfg
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) -> maps (B, channels, h, w) in the order of `out_indices`."""
         maps = self.model.forward_intermediates(
             x, self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
         )

@@ -84,7 +84,11 @@ def fetch_file(
         verify = functools.partial(_verify_digests, repo, filename, (stated, sha256))
         data, _ = _fetch(_Wanted(repo, filename, commit, size), verify)
     if pinned and commit != revision:
-        raise IntegrityError(f"{repo}@{revision} came back as commit {commit}", code="revision")
+        raise IntegrityError(
+            f"{repo}@{revision} came back as commit {commit}; the Hub or the mirror is wrong, try "
+            "again or use another mirror",
+            code="revision",
+        )
     return data, commit
 
 
@@ -167,7 +171,7 @@ def remove_orphans(folder: Path, age_seconds: float) -> int:
     """
     freed = 0
     for path in folder.glob("*.incomplete"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # another process may be ahead of us
             state = path.stat()
             if time.time() - state.st_mtime > age_seconds:
                 path.unlink()
@@ -189,7 +193,7 @@ def _discard(path: Path) -> None:
     ``force_download=True`` would not do: in a cache without links it keeps the old snapshot file.
     """
     for part in (path.resolve(), path):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a file that stays is found bad again, and reported
             part.unlink()
 
 

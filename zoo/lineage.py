@@ -47,16 +47,16 @@ class Lineage:
         family: of the catalogue, whose models are built of it.
         what: it computes, in a sentence.
         origin: who proposed it, and whose code its numbers follow.
-        contrast: what it is taken for and is not; may be empty.
         keys: BibTeX entries to cite for it, the first one first.
+        contrast: what it is taken for and is not.
     """
 
     layer: str
     family: str
     what: str
     origin: str
-    contrast: str
     keys: tuple[str, ...]
+    contrast: str = ""
 
 
 LAYERS = (
@@ -117,7 +117,6 @@ LAYERS = (
         what="Plain multi-head self-attention on tokens.",
         origin="Vaswani et al. 2017, as in ViT (Dosovitskiy et al. 2021); the code that Park & Kim "
         "2022 compare with follows vit-pytorch.",
-        contrast="",
         keys=("vaswani2017attention", "dosovitskiy2021image", "park2022how", "wang2020vitpytorch"),
     ),
     Lineage(
@@ -126,7 +125,6 @@ LAYERS = (
         what="Multi-head attention inside windows that shift from block to block.",
         origin="Swin (Liu et al. 2021), as Park & Kim 2022 simplify it: one position table for all "
         "heads.",
-        contrast="",
         keys=("liu2021swin", "park2022how"),
     ),
 )
@@ -165,5 +163,8 @@ def bibtex_of(record: ModelRecord) -> str:
     keys = dict.fromkeys((*own, *(lineage.keys if lineage else ())))
     unknown = [key for key in keys if key not in entries()]
     if unknown:
-        raise ConfigError(f"no BibTeX entry for {', '.join(unknown)}", code="citation")
+        raise ConfigError(
+            f"no BibTeX entry for {', '.join(unknown)}; add it to a family's `bibtex` or here",
+            code="citation",
+        )
     return "\n".join(entries()[key] for key in keys)

@@ -57,7 +57,10 @@ class Manifest:
         for listed, _, digest in self.files:
             if listed == path:
                 return digest
-        raise IntegrityError(f"{path} is not listed in {FILE}", code="unlisted")
+        raise IntegrityError(
+            f"{path} is not listed in {FILE}, so nothing vouches for it; write the directory again",
+            code="unlisted",
+        )
 
 
 def make_manifest(

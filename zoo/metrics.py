@@ -216,14 +216,17 @@ class CutoffCounts:
 
     @property
     def images(self) -> float:
+        """Images above the cutoff."""
         return float(self.rows.sum())
 
     @property
     def right(self) -> float:
+        """The right ones of them."""
         return float(self.diagonal.sum())
 
     @property
     def wrong(self) -> float:
+        """The wrong ones of them."""
         return self.images - self.right
 
     def accuracy(self, definition: str) -> float:

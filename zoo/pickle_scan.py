@@ -51,6 +51,7 @@ class Storage:
 
     @property
     def size_bytes(self) -> int:
+        """What its items take in memory."""
         return self.items * STORAGES.get(self.kind, 1)
 
 

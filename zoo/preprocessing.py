@@ -170,7 +170,11 @@ def list_images(paths: list[str]) -> list[str]:
                 e for e in os.listdir(path) if os.path.splitext(e)[1].lower() in IMAGE_SUFFIXES
             )
             if not inside:
-                raise ImageError(f"no images in the folder {path!r}", code="no_images")
+                raise ImageError(
+                    f"no images in the folder {path!r} (folders in it are not searched); they "
+                    f"end in {', '.join(sorted(IMAGE_SUFFIXES))}",
+                    code="no_images",
+                )
             found += [os.path.join(path, entry) for entry in inside]
         elif os.path.exists(path):
             found.append(path)

@@ -72,9 +72,14 @@ def parse_config(data: bytes, what: str) -> dict[str, Any]:
     try:
         config = json.loads(data)
     except ValueError as error:
-        raise ConfigError(f"{what} is not JSON: {error}", code="config_json") from None
+        raise ConfigError(
+            f"{what} is not JSON ({error}); write the directory again", code="config_json"
+        ) from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        raise ConfigError(f"{what} does not name an architecture", code="config_json")
+        raise ConfigError(
+            f"{what} does not name an architecture; it must be an object with that key",
+            code="config_json",
+        )
     return config
 
 
@@ -157,7 +162,13 @@ def build_from_config(
     """The model of a config.json, with its weights if `weights` is given.
 
     Args:
+        config: as `parse_config` returns it.
+        weights: a safetensors file.
+        what: what error messages call it.
+        overrides: constructor keywords, as `zoo.create_model` takes them.
         digest: SHA-256 of `weights`, if it was computed before.
+    Raises: UnknownModelError; ConfigError for keywords or another version of the architecture;
+        WeightsFileError, IntegrityError, WeightsMismatchError.
     """
     from . import factory
     from .loading import construct_loaded
@@ -171,41 +182,49 @@ def build_from_config(
 
         return create_from_timm_config(architecture, config, weights, what, overrides)
     record: ModelRecord = get_record(architecture)
-    version = own.get("architecture_version", record.family.version)
-    if version != record.family.version:
-        raise ConfigError(
-            f"{what} was made for version {version} of {record.family.name}; this is version "
-            f"{record.family.version}",
-            code="incompatible_weights",
-        )
+    _check_version(record, own, what)
     trained = _trained_arguments(config, record)
-    if weights is not None:
-        overrides = factory.at_training_size(record, trained, overrides)
-    arguments = {**trained, **overrides}
+    origin = dict.fromkeys(("tag", "version", "sha256"), "")
     if weights is None:
-        model, unchanged = factory.build(record, arguments), False
+        model = factory.build(record, {**trained, **overrides})
     else:
+        overrides = factory.at_training_size(record, trained, overrides)
         model, unchanged = construct_loaded(
-            lambda: factory.build(record, arguments),
+            lambda: factory.build(record, {**trained, **overrides}),
             lambda: read_tensors(weights, what),
             what,
             adapt=bool(overrides),
         )
-    cfg: PretrainedCfg = model.pretrained_cfg
-    same_classes = "num_classes" not in overrides
+        origin = {key: own.get(key, "") for key in ("tag", "version")}
+        origin["sha256"] = (digest or sha256_bytes(weights)) if unchanged else ""
+    cfg = _restored_cfg(model.pretrained_cfg, config, overrides)
+    model.pretrained_cfg = replace(cfg, **origin)
+    return model
+
+
+def _check_version(record: ModelRecord, own: Mapping[str, Any], what: str) -> None:
+    version = own.get("architecture_version", record.family.version)
+    if version != record.family.version:
+        raise ConfigError(
+            f"{what} was made for version {version} of {record.family.name}; this is version "
+            f"{record.family.version}: use the convattn-zoo that wrote it, or write it again",
+            code="incompatible_weights",
+        )
+
+
+def _restored_cfg(
+    cfg: PretrainedCfg, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> PretrainedCfg:
+    """`cfg` of the model just built, with the labels, licence and input of its config.json."""
     spec = InputSpec.from_dict({**cfg.input.to_dict(), **config.get("pretrained_cfg", {})})
     if overrides:
         spec = replace(spec, size=cfg.input.size)
-    model.pretrained_cfg = replace(
+    return replace(
         cfg,
-        tag=own.get("tag", "") if weights is not None else "",
-        version=own.get("version", "") if weights is not None else "",
-        sha256=(digest or sha256_bytes(weights)) if weights is not None and unchanged else "",
-        labels=tuple(config.get("label_names") or ()) if same_classes else (),
-        licence=own.get("licence") or cfg.licence,
+        labels=() if "num_classes" in overrides else tuple(config.get("label_names") or ()),
+        licence=config.get("convattn", {}).get("licence") or cfg.licence,
         input=spec if cfg.input.in_chans == spec.in_chans else cfg.input,
     )
-    return model
 
 
 def _from_directory(path: str, pretrained: bool, overrides: Mapping[str, Any]) -> nn.Module:
@@ -230,7 +249,10 @@ def read_directory_weights(path: str | os.PathLike[str], config: Mapping[str, An
 
     file = Path(path) / "model.safetensors"
     if not file.exists():
-        raise NoWeightsError(f"{os.fspath(path)!r} has no model.safetensors to load")
+        raise NoWeightsError(
+            f"{os.fspath(path)!r} has no model.safetensors to load; pass pretrained=False for its "
+            "architecture alone"
+        )
     data = read_regular_file(file, "weights file")
     expected = config.get("convattn", {}).get("weights_sha256")
     if expected and sha256_bytes(data) != expected:

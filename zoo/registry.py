@@ -91,7 +91,8 @@ def list_models(
             without `pretrained` also for those that must be imported.
         aliases: originals' names too, e.g. ``hdvw:vit_ti``, after the models of their family.
     Raises: UnknownModelError for an unknown family.
-    Example: ``list_models("*nano", pretrained=True) -> ["conv_attention_vit_nano", "convit_nano"]``
+    Example: ``list_models("conv*t_nano", pretrained=True)`` gives
+        ``["conv_attention_vit_nano", "convit_nano"]``.
     """
     _load_user_catalog()
     if family is not None and family not in families():
@@ -105,15 +106,20 @@ def list_models(
         named = {name: name for name in group.variants}
         named |= {alias: group.aliases[alias][0] for alias in group.aliases if aliases}
         for name, model in named.items():
-            known: list[WeightsRecord | CheckpointRecord] = [*_weights_of(group, model)]
-            if not pretrained:
-                known += _checkpoints_of(group, model)
-            tags = tuple(dict.fromkeys(w.tag for w in known))
-            entries = [f"{name}.{tag}" for tag in tags] if with_tags else [name]
-            if pretrained and not tags:
-                continue
-            names += [e for e in entries if any(fnmatch.fnmatchcase(e, p) for p in patterns)]
-    return names
+            tags = _tags_of(group, model, pretrained)
+            if with_tags:
+                names += [f"{name}.{tag}" for tag in tags]
+            elif tags or not pretrained:
+                names.append(name)
+    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def _tags_of(family: Family, model: str, pretrained: bool) -> tuple[str, ...]:
+    """Tags of a model, each once; with `pretrained` only those that load without an import."""
+    known: list[WeightsRecord | CheckpointRecord] = [*_weights_of(family, model)]
+    if not pretrained:
+        known += _checkpoints_of(family, model)
+    return tuple(dict.fromkeys(record.tag for record in known))
 
 
 def split_reference(reference: str) -> tuple[str, str | None, str | None]:
@@ -245,7 +251,7 @@ def register_weights(record: WeightsRecord) -> None:
 def weights_from_dict(values: dict[str, Any]) -> WeightsRecord:
     """Build a record from JSON values (`CONVATTN_CATALOG` files). Raises: ConfigError."""
     values = dict(values)
-    if "input" in values and values["input"] is not None:
+    if values.get("input") is not None:
         values["input"] = InputSpec.from_dict(values["input"])
     try:
         values["metrics"] = tuple(Metric(**m) for m in values.get("metrics", ()))
@@ -279,6 +285,6 @@ def _load_user_catalog() -> None:
         _catalogs_read.add(path)  # before reading: registering looks names up again
         try:
             _read_catalog(path)
-        except Exception:
+        except BaseException:  # raised again: the next look-up reads the file anew, and says so too
             _catalogs_read.discard(path)
             raise

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import NoWeightsError, UnknownModelError
+from .errors import NoWeightsError, UnknownModelError, suggestion
 from .files import sha256_bytes
 from .pretrained import PretrainedCfg
 from .records import InputSpec
@@ -28,7 +28,10 @@ def create_from_timm(reference: str, pretrained: bool, overrides: Mapping[str, A
         return create_from_timm(known.model, False, {**known.overrides, **overrides})
     name = reference.removeprefix("timm:")
     if not timm.is_model(name):
-        raise UnknownModelError(f"timm {timm.__version__} has no model {name!r}")
+        raise UnknownModelError(
+            f"timm {timm.__version__} has no model {name!r}{suggestion(name, timm.list_models())}; "
+            "timm.list_models() lists all"
+        )
     model = timm.create_model(name, pretrained=False, **overrides)
     said = model.pretrained_cfg
     cfg = PretrainedCfg(

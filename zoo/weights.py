@@ -115,46 +115,48 @@ def read_header(data: bytes, what: str) -> dict[str, Any]:
 
     Raises: WeightsFileError (wrong kind, malformed), IntegrityError (truncated).
     """
-    if not data:
-        raise IntegrityError(f"{what} is empty; download or export it again", code="truncated")
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-    if length > len(data) - 8 or length < 2 or data[8:9] != b"{":
-        kind = wrong_kind(data)
-        if kind:
-            raise WeightsFileError(
-                f"{what} is {kind}; expected a safetensors file", code="wrong_kind"
-            )
-        if 2 <= length <= MAX_HEADER_BYTES and data[8:9] in (b"{", b""):
-            raise IntegrityError(
-                f"{what} is cut short: its header needs {8 + length} bytes, the file has "
-                f"{len(data)}; "
-                "download or export it again",
-                code="truncated",
-            )
-        raise WeightsFileError(f"{what} is not a safetensors file", code="wrong_kind")
-    if length > MAX_HEADER_BYTES:
-        raise WeightsFileError(
-            f"{what} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read",
-            code="limit",
-        )
+    length = _header_length(data, what)
     try:
         header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
         header.pop("__metadata__", None)
         end = max((info["data_offsets"][1] for info in header.values()), default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise WeightsFileError(f"{what} has a malformed safetensors header: {error}") from None
+        raise WeightsFileError(
+            f"{what} has a malformed safetensors header ({error}); download or export it again"
+        ) from None
     if len(header) > MAX_TENSORS:
         raise WeightsFileError(
             f"{what} holds {len(header)} tensors; at most {MAX_TENSORS} are read", code="limit"
         )
     if isinstance(end, int) and 8 + length + end > len(data):
-        raise IntegrityError(
-            f"{what} is cut short: its tensors need {8 + length + end} bytes, the file has "
-            f"{len(data)}; "
-            "download or export it again",
-            code="truncated",
-        )
+        raise _cut_short(what, f"its tensors need {8 + length + end}", len(data))
     return header
+
+
+def _header_length(data: bytes, what: str) -> int:
+    """Bytes of the JSON header that follows the first eight. Raises: as `read_header`."""
+    if not data:
+        raise IntegrityError(f"{what} is empty; download or export it again", code="truncated")
+    length: int = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if length > len(data) - 8 or length < 2 or data[8:9] != b"{":
+        kind = wrong_kind(data)
+        if not kind and 2 <= length <= MAX_HEADER_BYTES and data[8:9] in (b"{", b""):
+            raise _cut_short(what, f"its header needs {8 + length}", len(data))
+        said = f"is {kind}; expected a safetensors file" if kind else "is not a safetensors file"
+        raise WeightsFileError(f"{what} {said}", code="wrong_kind")
+    if length > MAX_HEADER_BYTES:
+        raise WeightsFileError(
+            f"{what} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read",
+            code="limit",
+        )
+    return length
+
+
+def _cut_short(what: str, needs: str, size: int) -> IntegrityError:
+    return IntegrityError(
+        f"{what} is cut short: {needs} bytes, the file has {size}; download or export it again",
+        code="truncated",
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -183,7 +185,9 @@ def read_tensors(data: bytes, what: str) -> dict[str, Tensor]:
         if end != len(body):
             raise ValueError(f"{len(body) - end} bytes belong to no tensor")
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise WeightsFileError(f"{what} is not a valid safetensors file: {error}") from None
+        raise WeightsFileError(
+            f"{what} is not a valid safetensors file ({error}); download or export it again"
+        ) from None
     return tensors
 
 

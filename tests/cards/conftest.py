@@ -22,10 +22,9 @@ Edit = Callable[[str, Callable[[dict[str, Any]], None]], None]
 
 @pytest.fixture
 def measured(tmp_path: Path) -> Path:
-    """A copy of what was measured of convit_nano.digits, and of the bench file."""
+    """A copy of what was measured of convit_nano.digits."""
     out = tmp_path / "measured"
     shutil.copytree(MEASURED / NANO, out / NANO)
-    shutil.copy(MEASURED / "bench-model.json", out)
     return out
 
 

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 import export
 import zoo
 from export.cards import bundle_facts, check_card, render_card
-from export.parity_report import read_report
+from export.comparison.parity_report import read_report
 from export.signing_off import sign_off
 from zoo.errors import IntegrityError
 from zoo.factory import create_random
@@ -49,7 +49,8 @@ def test_a_bundle_with_measured_files_holds_the_whole_card(bundle: Path) -> None
     assert "| onnx/model.onnx | float32 | CPUExecutionProvider |" in text
     splits = [r.dataset_split for r in ModelCard(text).data.eval_results or ()]
     assert splits == ["validation", "test"]
-    assert sign_off(bundle, "org/nano", "v1.0.0").manifest.name == NANO
+    tag = f"v{zoo.get_record(NANO).selected.version}"
+    assert sign_off(bundle, "org/nano", tag).manifest.name == NANO
 
 
 def test_a_bundle_of_weights_that_were_not_measured_is_refused(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from export.card_document import EVAL_RESULTS, IMAGES, cards, stored_card
-from export.card_facts import facts_of
-from export.card_figures import INDEX, MAX_BYTES, read_pictures
-from export.card_index import index
-from export.card_metadata import eval_results
+from export.cards.document import EVAL_RESULTS, IMAGES, cards, stored_card
+from export.cards.facts import facts_of
+from export.cards.figures import INDEX, MAX_BYTES, read_pictures
+from export.cards.index import index
+from export.cards.metadata import eval_results
 
 from .conftest import CARDS, MEASURED
 

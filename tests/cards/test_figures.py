@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import zoo
-from export import card_figures
-from export.card_document import write_card
-from export.card_facts import facts_of
-from export.card_figures import INDEX, draw_pictures, read_pictures
+from export.cards import figures as card_figures
+from export.cards.document import write_card
+from export.cards.facts import facts_of
+from export.cards.figures import INDEX, draw_pictures, read_pictures
 from zoo.analysis.outline import outline, shape_text
 from zoo.errors import (
     AnalysisError,

@@ -16,10 +16,10 @@ import yaml
 from huggingface_hub import ModelCard
 
 import zoo
-from export import card_facts
-from export.card_document import cards, render
-from export.card_facts import facts_of, require_measured
-from export.card_metadata import eval_results, source_url, split_of
+from export.cards import facts as card_facts
+from export.cards.document import cards, render
+from export.cards.facts import facts_of, require_measured
+from export.cards.metadata import eval_results, source_url, split_of
 from zoo.errors import ConfigError, IntegrityError, NotFoundError, NoWeightsError, UnknownModelError
 from zoo.lineage import LAYERS, bibtex_of, entries
 from zoo.records import Licence, ModelRecord
@@ -81,8 +81,8 @@ def test_an_accuracy_without_results_is_refused(measured: Path, edit: Edit) -> N
 
 
 def test_a_bench_file_of_another_form_is_named(measured: Path) -> None:
-    (measured / "bench-model.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"bench-model\.json.*convattn bench model"):
+    (measured / NANO / "speed.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"speed\.json.*convattn bench model"):
         facts_of(NANO, measured)
 
 
@@ -195,6 +195,16 @@ def test_measured_numbers_have_interval_command_and_digest_of_the_data(measured:
     assert test["data_sha256"][:16] in metrics
 
 
+def test_the_recipe_shows_the_settings_that_took_part(measured: Path, edit: Edit) -> None:
+    text = section(render(facts_of(NANO, measured)), "Training")
+    assert "rotate degrees 10.0" in text
+    assert "flip" not in text
+    edit("training.json", lambda content: content["recipe"].update(pipeline="stream"))
+    text = section(render(facts_of(NANO, measured)), "Training")
+    assert "flip 0.5" in text
+    assert "rotate" not in text
+
+
 def test_several_seeds_are_shown_with_mean_and_interval(measured: Path, edit: Edit) -> None:
     runs = [
         {"seed": s, "validation_acc1_percent": 99.0 + s / 10, "test_acc1_percent": 98.0 + s / 10}
@@ -237,12 +247,17 @@ def test_a_failing_verdict_is_shown(measured: Path, edit: Edit) -> None:
 
 
 def test_speed_is_a_ratio_with_interval_from_the_bench_file(measured: Path) -> None:
-    assert "Not measured." in section(render(facts_of(NANO, measured)), "Speed")
-    text = section(render(facts_of("convit_tiny", measured)), "Speed")
-    bench = json.loads((measured / "bench-model.json").read_text("utf-8"))
-    [found] = [m for m in bench["models"] if m["name"].startswith("convit_tiny.")]
+    text = section(render(facts_of(NANO, measured)), "Speed")
+    found = json.loads((measured / NANO / "speed.json").read_text("utf-8"))
     for candidate in found["candidates"]:
         assert f"| {candidate['by']} | {candidate['of_eager']['value']:.2f} |" in text
+    (measured / NANO / "speed.json").unlink()
+    assert "Not measured." in section(render(facts_of(NANO, measured)), "Speed")
+
+
+def test_speed_of_an_architecture_does_not_depend_on_its_weights(measured: Path) -> None:
+    (measured / NANO).rename(measured / "convit_nano.other")
+    assert "| ONNX Runtime |" in section(render(facts_of(NANO, measured)), "Speed")
 
 
 def test_licences_of_code_and_weights_are_apart_and_the_conflict_is_shown(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 import export
 import zoo
-from export.card_document import cards, render
-from export.card_facts import CardFacts, facts_of
-from export.card_usage import CHECKOUT, IMAGE, repo_of
+from export.cards.document import cards, render
+from export.cards.facts import CardFacts, facts_of
+from export.cards.usage import CHECKOUT, IMAGE, repo_of
 from zoo.labels import read_labels
 from zoo.references import build_config
 from zoo.weights import weights_bytes

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import attention, documents, plots, start, subjects, tables
 from benchmarks.limits import LIMITS, explained
 from benchmarks.targets import TARGETS, Target, target
-from export.latency import Timing
+from export.speed.latency import Timing
 from zoo.cli import benching, main
 from zoo.errors import ConfigError, ResourceError
 
@@ -32,8 +32,8 @@ def test_bench_model_prints_a_table_and_writes_its_file(
     assert "1 x 3 x 32 x 48 on cpu, 1 thread(s)" in out
     for word in ("eager", "TorchScript", "ONNX Runtime", "p99", "torch.compile: skipped"):
         assert word in out
-    content = json.loads((tmp_path / "bench-model.json").read_text())
-    assert content["models"][0]["shape"] == [1, 3, 32, 48]
+    content = json.loads((tmp_path / "convit_nano.digits" / "speed.json").read_text())
+    assert content["shape"] == [1, 3, 32, 48]
     assert {"command", "versions", "machine", "seed", "parent_commit"} <= content.keys()
 
 
@@ -161,9 +161,11 @@ def test_a_failing_memory_process_is_an_error() -> None:
         subjects.memory_mib("gspa")
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's /proc")
 def test_the_memory_process_answers_in_mib() -> None:
     found = subjects.memory_mib("conv_attention", side="ours", kernel=3, batch=1)
-    assert found is None or 0 <= found < 500
+    assert found is not None
+    assert 0 < found < 500
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

@@ -57,8 +57,9 @@ def test_layer_wise_decay_falls_from_the_head_to_the_stem(family: str) -> None:
 def test_tokens_and_positions_learn_with_the_stem(family: str) -> None:
     model = tiny(family)
     found = scales(model)
-    for name, _ in model.named_parameters(recurse=False):
-        assert found[name] == min(found.values())
+    own = {name for name, _ in model.named_parameters(recurse=False)}
+    assert own == {name for name in model.no_weight_decay() if "." not in name}
+    assert {found[name] for name in own} <= {min(found.values())}
 
 
 @each_family
@@ -78,6 +79,7 @@ def test_modules_are_grouped_as_their_parameters(family: str) -> None:
     model = tiny(family)
     groups = timm.models.group_modules(model, model.group_matcher(), reverse=True)
     parameters = timm.models.group_parameters(model, model.group_matcher(), reverse=True)
+    assert groups
     for name, group in groups.items():
         own = [f"{name}.{key}" for key, _ in model.get_submodule(name).named_parameters()]
         assert {parameters[key] for key in own} == {group}

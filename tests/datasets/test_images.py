@@ -46,8 +46,8 @@ def test_a_data_set_survives_pickling_for_loader_workers() -> None:
     assert np.array_equal(data[0][0], open_dataset("digits", "test")[4][0])
 
 
-def test_the_digits_are_those_of_training() -> None:
-    from zoo.training.digits import load_digits
+def test_the_digits_are_the_fixed_split() -> None:
+    from zoo.datasets.digits import load_digits
 
     for part, size in (("train", 1069), ("validation", 364), ("test", 364)):
         data, known = open_dataset("digits", part), load_digits(part)

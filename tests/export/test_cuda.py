@@ -14,7 +14,7 @@ import pytest
 
 import export
 import zoo
-from export.parity_report import ParityReport
+from export.comparison.parity_report import ParityReport
 from export.runtime import open_onnx
 from zoo.factory import create_random
 from zoo.files import write_text

@@ -369,7 +369,7 @@ def test_a_damaged_onnx_file_is_a_typed_error(exported: Path, tmp_path: Path) ->
 
 
 def test_a_foreign_onnx_file_says_what_is_missing(tmp_path: Path) -> None:
-    from export.diagnosis import PROBE
+    from export.comparison.diagnosis import PROBE
 
     (tmp_path / "foreign.onnx").write_bytes(PROBE)
     with pytest.raises(ConfigError, match="no 'input' metadata"):

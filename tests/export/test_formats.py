@@ -19,7 +19,7 @@ import zoo
 from export.artefacts import ArtefactWriter
 from export.description import describe
 from export.forms import attention_form
-from export.preprocessing_graph import with_preprocessing
+from export.graph.preprocessing import with_preprocessing
 from export.pt2_export import load_pt2
 from export.runtime import open_onnx
 from export.spec import ExportSpec
@@ -204,11 +204,11 @@ def test_nodes_that_overflow_stay_float32(tmp_path: Path) -> None:
 def test_a_float16_graph_without_its_islands_fails() -> None:
     """The measurement has teeth: rounding everything in that graph gives no finite answer."""
     from export.axes import Axes
+    from export.comparison.measuring import References
     from export.forms import own_form
-    from export.islands import _Graph, _output_error, emulate
-    from export.measuring import References
+    from export.graph.islands import _Graph, _output_error, emulate
+    from export.graph.program import capture
     from export.onnx_export import translate
-    from export.program import capture
 
     module, spec, axes = _Overflowing().eval(), ExportSpec(), Axes((8, 8))
     cfg = describe(module, SPEC8)
@@ -286,7 +286,7 @@ def test_preprocessing_in_the_graph_is_pillows_to_a_grey_level(
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    from export.preprocessing_graph import _grey_levels, _run_alone
+    from export.graph.preprocessing import _grey_levels, _run_alone
 
     images = [Image.fromarray(image).resize(size[::-1]) for image in load_sample_images().images]
     batch = np.stack([np.asarray(image) for image in images])

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph_rewrites import fold_constants, simplify
+from export.graph.rewrites import fold_constants, simplify
 
 HEADS, WIDTH, TOKENS = 2, 8, 6
 

@@ -96,7 +96,7 @@ def _loses_three_points(*_: Any) -> dict[str, Any]:
 def test_allowed_drift_is_said_on_stderr_in_the_report_and_in_the_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("export.quantization.top1_loss", _loses_three_points)
+    monkeypatch.setattr("export.graph.quantization.top1_loss", _loses_three_points)
     assert run_export(tmp_path / "a", "--precision", "int8") == 7
     assert "loses 3.00 points" in capsys.readouterr().err
     assert not list((tmp_path / "a").iterdir())

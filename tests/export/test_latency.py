@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from export import loading_cost, side_by_side
-from export.latency import (
+from export.speed import loading_cost, side_by_side
+from export.speed.latency import (
     Ratio,
     Timing,
     limited_threads,
@@ -20,8 +20,8 @@ from export.latency import (
     peak_memory_mib,
     ratio_of,
 )
-from export.loading_cost import DIGEST, TIMM, TOTAL, LoadingCost, bench_load
-from export.side_by_side import COMPILED, EAGER, RUNTIME, SCRIPT, LatencySettings, bench_model
+from export.speed.loading_cost import DIGEST, TIMM, TOTAL, LoadingCost, bench_load
+from export.speed.side_by_side import COMPILED, EAGER, RUNTIME, SCRIPT, LatencySettings, bench_model
 from zoo.errors import ConfigError
 
 

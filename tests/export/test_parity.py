@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import export
+from export.comparison.parity_report import ParityReport, ParityRow, read_report
+from export.comparison.reference import Reference, compute_references, reference_for
+from export.comparison.samples import TestInputs
 from export.parity import check_named, check_parity, error_limit
-from export.parity_report import ParityReport, ParityRow, read_report
-from export.reference import Reference, compute_references, reference_for
-from export.samples import TestInputs
 from export.spec import ExportSpec
 from zoo.errors import ConfigError, ExportError, NotFoundError
 from zoo.factory import create_random

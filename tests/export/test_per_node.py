@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.per_node import NodeError, NodeErrors, measure_nodes, to_float64
+from export.comparison.per_node import NodeError, NodeErrors, measure_nodes, to_float64
 from export.test_vectors import read_test_data
 from zoo.errors import ExportError
 

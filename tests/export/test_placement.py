@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import zoo
 from export.axes import axes_of
+from export.graph.program import capture
 from export.onnx_export import translate
 from export.placement import KNOWN_GAPS, TABLE, predict_placement
-from export.program import capture
 from export.spec import ExportSpec
 from zoo import InputSpec, PretrainedCfg
 from zoo.errors import ExportError

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export
 import zoo
-from export.diagnosis import PROBE
-from export.providers import SessionSettings
+from export.comparison.diagnosis import PROBE
 from export.runtime import open_onnx, open_predictor, open_session
+from export.sessions.providers import SessionSettings
 from zoo.errors import ConfigError, ExportError, InputError, IntegrityError, ZooError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))

@@ -13,9 +13,9 @@ import export
 import zoo
 import zoo.errors
 import zoo.factory
+from export.comparison.samples import make_inputs
 from export.parity import error_limit
 from export.runtime import open_onnx
-from export.samples import make_inputs
 from export.spec import ExportSpec
 from zoo.errors import (
     ConfigError,
@@ -156,8 +156,8 @@ def test_the_limit_is_a_multiple_of_eager_error_with_a_ceiling() -> None:
 
 
 def test_not_a_number_never_passes() -> None:
+    from export.comparison.reference import Reference
     from export.parity import check_parity
-    from export.reference import Reference
 
     inputs = make_inputs(zoo.InputSpec(size=(8, 8)))
     reference = Reference(inputs, np.zeros((10, 3)), np.zeros(10))

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.sessions.wire import read_model_facts, read_tensor
 from export.test_vectors import list_test_data, read_test_data
-from export.wire import read_model_facts, read_tensor
 from zoo.errors import IntegrityError
 
 DTYPES = ["float32", "float64", "float16", "int64", "int32", "uint8", "int8", "bool"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tests.goldens import fill
-from zoo.analysis.feature_variance import feature_map_variance
-from zoo.analysis.fourier import relative_log_amplitudes
+from zoo.analysis.feature_variance import map_variances
+from zoo.analysis.fourier import log_amplitudes
 from zoo.analysis.loss_landscape import moved, parameter_norms, random_directions
 from zoo.analysis.units import token_grid
 from zoo.metrics import CUTOFF, cutoff_counts, frequency, summarize, unconfidence
@@ -45,12 +45,12 @@ def _latents(case: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
 
 
 def _fourier(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    curves = [relative_log_amplitudes(z) for z in _latents(case, dtype)]
-    return {f"latent{i}": curve for i, curve in enumerate(curves)}
+    curves = [log_amplitudes(z).mean(0) for z in _latents(case, dtype)]
+    return {f"latent{i}": curve - curve[0] for i, curve in enumerate(curves)}
 
 
 def _variance(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {"variances": torch.stack([feature_map_variance(z) for z in _latents(case, dtype)])}
+    return {"variances": torch.stack([map_variances(z).mean() for z in _latents(case, dtype)])}
 
 
 def _landscape(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:

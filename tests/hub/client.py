@@ -33,6 +33,19 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def pinning(repo: str, data: bytes, revision: str) -> dict[str, Any]:
+    """The weights record of a file in a repository, as in a CONVATTN_CATALOG file."""
+    return {
+        "model": "convit_nano",
+        "tag": "digits",
+        "version": "1.0.0",
+        "sha256": sha256(data),
+        "size_bytes": len(data),
+        "repo": repo,
+        "revision": revision,
+    }
+
+
 def environment(home: Path, endpoint: str, **variables: str) -> dict[str, str]:
     """Variables of a process whose caches are below `home` and whose Hub is `endpoint`."""
     home.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of convit_nano.digits@1.0.0. Copy it before changing anything."""
     import export
 
-    model = zoo.create_model("convit_nano", pretrained=True)
+    model = zoo.create_model("convit_nano.digits@1.0.0", pretrained=True)
     out = tmp_path_factory.mktemp("bundles") / "nano"
     export.write_bundle(model, out, metrics=METRICS)
     return out

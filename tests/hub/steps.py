@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .client import python, sha256
+from .client import pinning, python, sha256
 from .server import HubServer
 
 # Runs [name, function of zoo.hub, arguments] after one another; prints the outcomes as JSON.
@@ -50,15 +50,8 @@ def content(name: str) -> bytes:
 def record(server: HubServer, name: str, data: bytes | None = None) -> dict[str, Any]:
     """The weights record of a repository, as in a CONVATTN_CATALOG file."""
     data = content(name) if data is None else data
-    return {
-        "model": "convit_nano",
-        "tag": "digits",
-        "version": "1.0.0",
-        "sha256": sha256(data),
-        "size_bytes": len(data),
-        "repo": name,
-        "revision": server.repos[name].refs["main"] if name in server.repos else "0" * 40,
-    }
+    known = name in server.repos
+    return pinning(name, data, server.repos[name].refs["main"] if known else "0" * 40)
 
 
 def client(home: Path, endpoint: str, *steps: list[Any], **variables: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .client import FILE, blobs, environment, python, sha256
+from .client import FILE, blobs, environment, pinning, python
 from .server import Fault, HubServer
 
 # Downloads each record of a list by the catalogue's own reader; prints digest or error.
@@ -35,16 +35,7 @@ print(json.dumps([outcome(values) for values in json.load(sys.stdin)]))
 
 def record(server: HubServer, name: str, data: bytes) -> dict[str, Any]:
     """Put a file into a repository of its own; the record that pins it."""
-    commit = server.repo(name, {FILE: data}).refs["main"]
-    return {
-        "model": "convit_nano",
-        "tag": "digits",
-        "version": "1.0.0",
-        "sha256": sha256(data),
-        "size_bytes": len(data),
-        "repo": name,
-        "revision": commit,
-    }
+    return pinning(name, data, server.repo(name, {FILE: data}).refs["main"])
 
 
 def content(megabytes: float, seed: int = 0) -> bytes:

@@ -190,9 +190,6 @@ def test_the_dependencies_cover_all_that_loading_imports(
     assert imported["missing"] == []
 
 
-@pytest.mark.skipif(
-    "convit_nano" not in zoo.list_models(pretrained=True), reason="convit_nano has no weights yet"
-)
 def test_pretrained_weights_come_by_tag_and_version(hostile: dict[str, Any]) -> None:
     *loaded, labels = hostile["trained"]
     assert loaded == hostile["recorded"]

@@ -11,23 +11,19 @@ from tests.reference import naive_csan
 from tests.reference.naive import state
 from zoo.layers import ConvolutionalSelfAttention
 
+from .making import noise, randomise
+
 
 def layer(
     half_width: int | None = 2, head_offsets: tuple[int, ...] = (-1, 0, 1), **keywords: Any
 ) -> ConvolutionalSelfAttention:
     """A float64 layer of 3 heads whose logits are large enough to matter."""
     sizes = {"dim": 6, "num_heads": 3, "half_width": half_width, "head_offsets": head_offsets}
-    module = ConvolutionalSelfAttention(**{**sizes, **keywords}).double()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(generator=generator)
-    return module
+    return randomise(ConvolutionalSelfAttention(**{**sizes, **keywords}))
 
 
 def tokens(count: int, batch: int = 2, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, count, 6, dtype=torch.float64, generator=generator)
+    return noise(batch, count, 6, seed=seed)
 
 
 def twin(

@@ -2,12 +2,15 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
+from tests.reference import naive
+from tests.reference.naive import close
 from zoo.layers.constants import kept_on_cpu
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.layers.gpsa import GatedPositionalSelfAttention
@@ -16,6 +19,12 @@ LAYERS = {
     "gpsa": lambda: GatedPositionalSelfAttention(16, 4),
     "dense": lambda: ConvAttention2d(16, num_heads=2, head_dim=8, kernel_size=5, form="dense"),
     "bands": lambda: ConvAttention2d(16, num_heads=2, head_dim=8, kernel_size=3, form="bands"),
+}
+TWINS: dict[type, Callable[..., torch.Tensor]] = {
+    GatedPositionalSelfAttention: lambda layer, state, x: naive.gpsa(x, (3, 3), state, 4)[0],
+    ConvAttention2d: lambda layer, state, x: naive.conv_attention(
+        x, state, 2, 8, layer.kernel_size
+    )[0],
 }
 SIDES = (3, 4, 5, 6)
 
@@ -79,10 +88,27 @@ def test_function_transforms_see_every_set_of_weights(layer: nn.Module) -> None:
             one = {key: value[i] for key, value in stacked.items()}
             expected = torch.func.functional_call(copy.deepcopy(layer), one, (x,))
             torch.testing.assert_close(actual[i], expected)
-        twin = LAYERS["gpsa"]().eval() if not isinstance(layer, ConvAttention2d) else layer
-    loss = lambda p: torch.func.functional_call(twin, p, (x,)).square().sum()  # noqa: E731
-    torch.func.grad(loss)({key: v.detach() for key, v in twin.named_parameters()})
-    assert type(twin(x)) is torch.Tensor
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_gradients_of_function_transforms_are_those_of_the_weights_passed(
+    layer: nn.Module, factor: float
+) -> None:
+    layer, x = layer.double(), _input(layer, side=3).double()
+    with torch.no_grad():
+        kept = layer(x)
+    weights = {key: factor * v.detach() for key, v in layer.named_parameters()}
+    loss = lambda p: torch.func.functional_call(layer, p, (x,)).square().sum()  # noqa: E731
+    actual = torch.func.grad(loss)(weights)
+    leaves = {key: value.clone().requires_grad_() for key, value in weights.items()}
+    wanted = torch.autograd.grad(
+        TWINS[type(layer)](layer, leaves, x).square().sum(), list(leaves.values())
+    )
+    for (key, found), expected in zip(actual.items(), wanted, strict=True):
+        assert type(found) is torch.Tensor, key
+        close(found, expected, 1e-12)
+    with torch.no_grad():
+        assert torch.equal(layer(x), kept)
 
 
 def test_autocast_leaves_float32_calls_as_they_were(layer: nn.Module) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from tests.reference import naive_maps
 from tests.reference.naive import close, gradients, state
@@ -19,24 +19,13 @@ from zoo.layers.global_context import (
     TokenMixer,
 )
 
+from .making import noise, randomise
+
 FORMS = [(True, True), (True, False), (False, True), (False, False)]  # compete, weighted
 
 
-def randomise(module: nn.Module, seed: int = 0) -> Any:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.double().parameters():
-            parameter.normal_(generator=generator)
-    return module.eval()
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
-
-
 def context(**keywords: Any) -> GlobalContext:
-    return randomise(GlobalContext(**{"dim": 8, "num_heads": 4, "reduction": 2, **keywords}))
+    return randomise(GlobalContext(**{"dim": 8, "num_heads": 4, "reduction": 2, **keywords})).eval()
 
 
 @pytest.mark.parametrize(("compete", "weighted"), FORMS)
@@ -116,7 +105,7 @@ def test_halves_of_different_widths_are_refused() -> None:
 
 def mixer(**keywords: Any) -> TokenMixer:
     sizes = {"dim": 8, "mix_sizes": (5, 3), "gc_heads": 4, "gc_reduction": 2, "fc_min_value": 4}
-    return randomise(TokenMixer(**{**sizes, **keywords}))
+    return randomise(TokenMixer(**{**sizes, **keywords})).eval()
 
 
 def test_the_token_mixer_is_its_equation() -> None:
@@ -162,20 +151,20 @@ def test_even_kernels_are_refused() -> None:
 
 
 def test_the_channel_mixer_is_its_equation() -> None:
-    module, x = randomise(ChannelMixer(4, 6)), noise(2, 4, 3, 5)
+    module, x = randomise(ChannelMixer(4, 6)).eval(), noise(2, 4, 3, 5)
     close(module(x), module.fc2(F.gelu(module.dwconv(module.fc1(x)))), 1e-12)
-    plain = randomise(ChannelMixer(4, 6, dw_size=0, use_channel_att=True))
+    plain = randomise(ChannelMixer(4, 6, dw_size=0, use_channel_att=True)).eval()
     close(plain(x), plain.channel_att(plain.fc2(F.gelu(plain.fc1(x)))), 1e-12)
 
 
 def test_channel_attention_adds_one_number_per_channel() -> None:
-    module, x = randomise(ChannelAttention()), noise(2, 6, 3, 4)
+    module, x = randomise(ChannelAttention()).eval(), noise(2, 6, 3, 4)
     added = module(x) - x
     close(added, added[:, :, :1, :1].expand_as(x), 1e-12)
 
 
 def test_spatial_attention_gates_between_zero_and_one() -> None:
-    module, x = randomise(SpatialAttention(16)), noise(2, 16, 3, 4)
+    module, x = randomise(SpatialAttention(16)).eval(), noise(2, 16, 3, 4)
     gate = module(x) / x
     assert ((gate >= 0) & (gate <= 1)).all()
     close(gate, module.spatial_att(x), 1e-12)

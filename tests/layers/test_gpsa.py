@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from tests.reference import naive
 from tests.reference.naive import close, gradients, on_one_thread, state
 from zoo.layers import gpsa
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+
+from .making import randomise, tokens
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 GRIDS = [(3, 3), (2, 5), (4, 1), (1, 1)]
@@ -23,17 +23,7 @@ def layer(
     dim: int = 8, num_heads: int = 2, seed: int = 0, **keywords
 ) -> GatedPositionalSelfAttention:
     """A float64 layer none of whose parameters is at a special value."""
-    module = GatedPositionalSelfAttention(dim, num_heads, **keywords).double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(std=0.5, generator=generator)
-    return module
-
-
-def tokens(count: int, dim: int = 8, batch: int = 2, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, count, dim, dtype=torch.float64, generator=generator)
+    return randomise(GatedPositionalSelfAttention(dim, num_heads, **keywords), 0.5, seed)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -165,58 +155,6 @@ def test_the_position_bias_changes_nothing_and_gets_no_gradient() -> None:
     close(gradient, torch.zeros_like(gradient), 1e-14)
     torch.nn.init.constant_(module.pos_proj.bias, 3.0)
     close(module(x, (2, 3)), before, 1e-14)
-
-
-def _box(num_heads: int, width: int) -> Tensor:
-    """What local init claims: head i + K*j averages the places nearest (j - c, i - c)."""
-    side = round(num_heads**0.5)
-    centre = (side - 1) / 2
-    reach = torch.arange(-side, side + 1)
-    kernels = torch.zeros(num_heads, 2 * side + 1, 2 * side + 1, dtype=torch.float64)
-    for i in range(side):
-        for j in range(side):
-            down, right = (reach - (i - centre)).abs(), (reach - (j - centre)).abs()
-            box = (down == down.min())[:, None] & (right == right.min())[None, :]
-            kernels[i + side * j] = box / box.sum()
-    return kernels.repeat_interleave(width, 0)[:, None]  # (C, 1, 2K + 1, 2K + 1)
-
-
-@pytest.mark.parametrize("heads", [1, 4, 9, 16])
-def test_strong_local_init_is_the_convolution_it_claims(heads: int) -> None:
-    width, grid = 2, (5, 6)
-    dim = heads * width
-    module = GatedPositionalSelfAttention(dim, heads, locality_strength=60.0).double()
-    torch.nn.init.constant_(module.gating_param, CERTAIN)
-    torch.nn.init.eye_(module.proj.weight)
-    x = tokens(30, dim)
-    side = round(heads**0.5)
-    image = x.transpose(1, 2).reshape(2, dim, *grid)
-    image = F.pad(image, (side,) * 4, mode="replicate")  # outside, the nearest place inside
-    expected = F.conv2d(image, _box(heads, width), groups=dim)
-    close(module(x, grid), expected.flatten(2).transpose(1, 2), 1e-12)
-
-
-def test_local_init_of_head_i_plus_k_j_points_at_its_offset() -> None:
-    weight = GatedPositionalSelfAttention(8, 4, locality_strength=0.5).pos_proj.weight
-    expected = [[-0.5, -0.5, -0.5], [-0.5, 0.5, -0.5], [0.5, -0.5, -0.5], [0.5, 0.5, -0.5]]
-    assert weight.tolist() == expected
-
-
-def test_local_init_leaves_heads_beyond_the_square_random() -> None:
-    torch.manual_seed(0)
-    weight = GatedPositionalSelfAttention(12, 6, locality_strength=2.0).pos_proj.weight
-    assert weight[:4, 2].tolist() == [-2.0] * 4
-    assert 0 < weight[4:].abs().max() < 2 * 0.02 * 6  # tn(0.02), times the strength
-
-
-def test_random_init_keeps_the_value_projection_random() -> None:
-    module = GatedPositionalSelfAttention(8, 4, use_local_init=False)
-    assert not torch.equal(module.v.weight, torch.eye(8))
-    assert module.pos_proj.weight.abs().max() < 0.2
-
-
-def test_gates_start_at_one() -> None:
-    assert GatedPositionalSelfAttention(8, 4).gating_param.tolist() == [1.0] * 4
 
 
 def test_training_without_attention_dropout_equals_eval() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.reference import naive_maps
 from tests.reference.naive import close, gradients, state
@@ -19,21 +19,9 @@ from zoo.layers.local_attention import (
     unflatten_windows,
 )
 
+from .making import noise, randomise
+
 SIZES = {"dim_in": 5, "num_heads": 2, "head_dim": 3}
-
-
-def randomise(module: nn.Module, seed: int = 0) -> Any:
-    """In float64, with weights whose logits are large enough to matter."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.double().parameters():
-            parameter.normal_(generator=generator)
-    return module.eval()
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
 def image(height: int, width: int, batch: int = 2) -> Tensor:
@@ -41,7 +29,7 @@ def image(height: int, width: int, batch: int = 2) -> Tensor:
 
 
 def local(window: int = 2, **keywords: Any) -> LocalAttention:
-    return randomise(LocalAttention(**{**SIZES, "window_size": window, **keywords}))
+    return randomise(LocalAttention(**{**SIZES, "window_size": window, **keywords})).eval()
 
 
 def weights_of(
@@ -71,7 +59,7 @@ def weights_of(
     ("size", "kv_stride"), [((3, 4), 1), ((1, 5), 1), ((3, 4), 2), ((4, 4), 2), ((3, 4), 3)]
 )
 def test_attention_on_a_map_equals_the_twin(size: tuple[int, int], kv_stride: int) -> None:
-    module = randomise(Attention2d(**SIZES, dim_out=7, kv_stride=kv_stride))
+    module = randomise(Attention2d(**SIZES, dim_out=7, kv_stride=kv_stride)).eval()
     x = image(*size)
     out, attention = naive_maps.attention_2d(x, state(module), 2, 3, kv_stride)
     close(module(x), out, 1e-12)
@@ -79,7 +67,7 @@ def test_attention_on_a_map_equals_the_twin(size: tuple[int, int], kv_stride: in
 
 
 def test_a_mask_on_a_map_equals_the_twin() -> None:
-    module, x = randomise(Attention2d(**SIZES)), image(2, 3)
+    module, x = randomise(Attention2d(**SIZES)).eval(), image(2, 3)
     mask = noise(2, 1, 6, 6, seed=3)
     out, attention = naive_maps.attention_2d(x, state(module), 2, 3, mask=mask)
     close(module(x, mask), out, 1e-12)
@@ -87,7 +75,7 @@ def test_a_mask_on_a_map_equals_the_twin() -> None:
 
 
 def test_gradients_on_a_map_equal_the_twin() -> None:
-    module, x = randomise(Attention2d(**SIZES, kv_stride=2)), image(4, 3).requires_grad_()
+    module, x = randomise(Attention2d(**SIZES, kv_stride=2)).eval(), image(4, 3).requires_grad_()
     inputs = [x, *module.parameters()]
     expected = gradients(naive_maps.attention_2d(x, state(module), 2, 3, 2)[0], inputs)
     for actual, wanted in zip(gradients(module(x), inputs), expected, strict=True):
@@ -98,7 +86,7 @@ def test_a_map_without_a_single_key_is_refused() -> None:
     with pytest.raises(
         ValueError, match="kv_stride=3 needs a map of at least that side; got 2 x 5"
     ):
-        randomise(Attention2d(**SIZES, kv_stride=3))(image(2, 5))
+        randomise(Attention2d(**SIZES, kv_stride=3)).eval()(image(2, 5))
 
 
 def test_a_stride_below_one_is_refused() -> None:
@@ -214,7 +202,7 @@ def test_padded_windows_run_in_half_precision(dtype: torch.dtype) -> None:
 def test_the_block_is_its_equation(preact: bool, in_channels: int, channels: int) -> None:
     block = randomise(
         AttentionBlock(in_channels, channels, 1, 2, preact, 2, head_dim=3, window_size=2)
-    )
+    ).eval()
     x = noise(2, in_channels, 3, 4)
     if preact:
         a = F.gelu(block.norm1(x))

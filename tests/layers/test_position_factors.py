@@ -14,22 +14,18 @@ from tests.reference.naive import close, on_one_thread, state
 from zoo.layers import position_factors
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 
+from .making import noise, randomise
+
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 GRID = (3, 4)
 
 
 def layer(seed: int = 0, **keywords) -> GatedPositionalSelfAttention:
-    module = GatedPositionalSelfAttention(8, 2, **keywords).double().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(std=0.5, generator=generator)
-    return module
+    return randomise(GatedPositionalSelfAttention(8, 2, **keywords), 0.5, seed).eval()
 
 
 def tokens(batch: int = 2) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 12, 8, dtype=torch.float64, generator=generator)
+    return noise(batch, 12, 8)
 
 
 def _edit_in_place(module: nn.Module) -> None:

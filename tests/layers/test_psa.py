@@ -11,7 +11,8 @@ from tests.reference.naive_psa import psa
 from zoo.layers import GatedPositionalSelfAttention, PositionalSelfAttention
 from zoo.layers.psa import kernel_offsets
 
-from .psa_layers import layer, local_layer, tokens
+from .making import tokens
+from .psa_layers import layer, local_layer
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 GRIDS = [(3, 3), (2, 5), (4, 1), (1, 1)]

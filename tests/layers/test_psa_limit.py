@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tests.reference.naive import close, gradients, on_one_thread
 from zoo.layers import GatedPositionalSelfAttention, PositionalSelfAttention
 
-from .psa_layers import STRONG, local_layer, randomise, to_map, to_tokens, tokens
+from .making import randomise, tokens
+from .psa_layers import STRONG, local_layer, to_map, to_tokens
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 
@@ -81,10 +82,10 @@ def test_every_tap_has_at_most_the_rank_of_the_head_width() -> None:
 
 def test_heads_as_wide_as_the_tokens_express_any_convolution() -> None:
     conv = nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate").double()
-    randomise(conv)
+    randomise(conv, 0.5)
     assert int(torch.linalg.matrix_rank(conv.weight.permute(2, 3, 0, 1)).min()) == 4
     module = PositionalSelfAttention(4, 9, head_dim=4, locality_strength=STRONG).double()
-    randomise(module.qk)
+    randomise(module.qk, 0.5)
     with torch.no_grad():  # v starts as nine identities, so the taps are the output projection
         taps = conv.weight.permute(0, 3, 2, 1).flatten(1, 2)  # head row + 3 * column
         module.proj.weight.copy_(taps.flatten(1))
@@ -141,7 +142,7 @@ def test_content_collapses_at_large_strength_without_gates_and_not_with_them(gat
         module = GatedPositionalSelfAttention(
             18, 9, locality_strength=strength, gating="learned" if gates else "none"
         ).double()
-        randomise(module.qk)
+        randomise(module.qk, 0.5)
         x = tokens(30, 18)
         before = module.attention_weights(x, (5, 6))
         nn.init.zeros_(module.qk.weight)
@@ -159,7 +160,7 @@ def test_queries_and_keys_stop_learning_at_large_strength_without_gates() -> Non
         module = GatedPositionalSelfAttention(
             18, 9, locality_strength=STRONG, gating=gating
         ).double()
-        randomise(module.qk)
+        randomise(module.qk, 0.5)
         out = module(tokens(30, 18), (5, 6))
         gradient[gating] = float(gradients(out, [module.qk.weight])[0].abs().max())
     assert gradient["none"] < 1e-14

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
 from zoo.factory import construct
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.models.conv_attention_vit import ConvAttentionViT
-from zoo.weights import load_state
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SMALL = {"patch_size": 8, "embed_dim": 12, "num_heads": 2, "head_dim": 4, "mlp_dim": 16}
@@ -101,7 +101,7 @@ def test_window_keywords_reach_every_block() -> None:
 def test_masking_the_border_changes_what_the_default_computes() -> None:
     x = noise(1, 3, 32, 32)
     default, masked = small().forward_features(x), small(mask_border=True).forward_features(x)
-    assert not torch.allclose(default, masked, rtol=1e-3)
+    assert relative_error(default, masked) > 1e-3
 
 
 def test_an_even_kernel_is_refused_by_create_model() -> None:
@@ -131,24 +131,6 @@ def test_the_trained_grid_uses_the_position_embedding_as_it_is() -> None:
     assert torch.equal(model.embedding(x), model.embedding[0](x) + positions)
 
 
-def test_weights_load_at_another_image_size_and_compute_the_same() -> None:
-    model, other, x = small(), small(seed=1, img_size=(48, 72)), noise(2, 3, 48, 72)
-    load_state(other, model.state_dict(), "the small model", adapt=True)
-    torch.testing.assert_close(other(x), model(x), rtol=1e-5, atol=1e-6)
-
-
-def test_images_are_zero_padded_to_whole_patches() -> None:
-    model, x = small(), noise(2, 3, 27, 30)
-    assert torch.equal(model(x), model(F.pad(x, (0, 2, 0, 5))))
-
-
-@pytest.mark.parametrize("size", [(37, 53), (32, 48), (61, 32), (5, 7), (1, 1)])
-def test_images_of_any_size_run(size: tuple[int, int]) -> None:
-    logits = small()(noise(2, 3, *size))
-    assert logits.shape == (2, 5)
-    assert logits.isfinite().all()
-
-
 def test_the_head_is_the_normalised_mean_of_the_map() -> None:
     model, x = small(), noise(2, 3, 32, 32)
     mean = model.forward_features(x).mean((2, 3))
@@ -163,13 +145,6 @@ def test_positions_start_normal_and_biases_as_pytorch_does() -> None:
     model = construct("conv_attention_vit:ConvAttentionViT", {"depth": 1})
     assert 0.0195 < float(model.embedding[2].pos_embedding.detach().std()) < 0.0205
     assert model.classifier[3].bias.any()
-
-
-@pytest.mark.parametrize("keyword", ["drop_rate", "pos_drop_rate"])
-def test_dropout_changes_training_but_not_eval(keyword: str) -> None:
-    plain, dropped, x = small(), small(**{keyword: 0.5}), noise(2, 3, 32, 32)
-    assert torch.equal(dropped(x), plain(x))
-    assert not torch.allclose(dropped.train()(x), plain.train()(x), rtol=1e-3)
 
 
 def test_stochastic_depth_grows_linearly_in_both_branches() -> None:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
 from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
 from zoo.layers.position import resample_position_embedding
 from zoo.models.convit import ConViT
-from zoo.weights import load_state
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SMALL = {"patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 4, "num_classes": 5}
@@ -43,10 +43,6 @@ def small(seed: int = 0, **overrides: Any) -> ConViT:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    return float(((actual - expected).abs().max() / expected.abs().max()).detach())
 
 
 # timm
@@ -138,7 +134,7 @@ def test_the_head_reads_the_class_token() -> None:
     features = model.forward_features(x)
     assert torch.equal(model.forward_head(features, pre_logits=True), features[:, 0])
     model.cls_token.data.mul_(-1)
-    assert not torch.allclose(model.forward_features(x), features, rtol=1e-3)
+    assert relative_error(model.forward_features(x), features) > 1e-3
 
 
 def test_the_class_token_has_no_position() -> None:
@@ -188,12 +184,6 @@ def test_low_precision_positions_are_resampled_in_float32(dtype: torch.dtype) ->
     assert torch.equal(resample_position_embedding(low, (4, 4), (7, 5)), expected)
 
 
-def test_weights_load_at_another_image_size_and_compute_the_same() -> None:
-    model, other, x = small(), small(seed=1, img_size=(48, 72)), noise(2, 3, 48, 72)
-    load_state(other, model.state_dict(), "the small model", adapt=True)
-    assert relative_error(other(x), model(x)) < 1e-6
-
-
 def test_the_trained_grid_uses_the_position_embedding_as_it_is() -> None:
     model, x = small(), noise(2, 3, 32, 32)
     tokens = []
@@ -206,18 +196,6 @@ def test_without_position_embedding_there_is_no_such_key() -> None:
     model = small(use_pos_embed=False)
     assert "pos_embed" not in model.state_dict()
     assert model(noise(1, 3, 40, 24)).shape == (1, 5)
-
-
-def test_images_are_zero_padded_to_whole_patches() -> None:
-    model, x = small(), noise(2, 3, 27, 30)
-    assert torch.equal(model(x), model(F.pad(x, (0, 2, 0, 5))))
-
-
-@pytest.mark.parametrize("size", [(37, 53), (32, 48), (61, 32), (5, 7), (1, 1)])
-def test_images_of_any_size_run(size: tuple[int, int]) -> None:
-    logits = small()(noise(2, 3, *size))
-    assert logits.shape == (2, 5)
-    assert logits.isfinite().all()
 
 
 def test_image_scaling_keeps_the_trained_reach_on_a_finer_grid() -> None:
@@ -247,19 +225,14 @@ def test_linear_layers_start_small_with_zero_bias() -> None:
     model = ConViT(**{**SMALL, "embed_dim": 64}, img_size=32)
     for layer in (model.head, model.blocks[0].mlp.fc1, model.blocks[0].attn.qk):
         assert 0.019 < float(layer.weight.detach().std()) < 0.021
-        assert layer.bias is None or not layer.bias.any()
+    assert model.blocks[0].attn.qk.bias is None
+    for layer in (model.head, model.blocks[0].mlp.fc1):
+        assert not layer.bias.any()
 
 
 def test_normalisation_eps_is_that_of_the_named_models() -> None:
     norms = [m for m in small().modules() if isinstance(m, nn.LayerNorm)]
     assert [norm.eps for norm in norms] == [1e-6] * 7
-
-
-@pytest.mark.parametrize("keyword", ["drop_rate", "attn_drop_rate"])
-def test_dropout_changes_training_but_not_eval(keyword: str) -> None:
-    plain, dropped, x = small(), small(**{keyword: 0.5}), noise(2, 3, 32, 32)
-    assert torch.equal(dropped(x), plain(x))
-    assert relative_error(dropped.train()(x), plain.train()(x)) > 1e-3
 
 
 def test_dropout_acts_on_positions_too() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+import export
 import zoo
+from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
 from zoo.errors import ConfigError
 from zoo.layers import ConvolutionalSelfAttention, MultiHeadSelfAttention
 from zoo.models.csan_encoder import CSANEncoder
-from zoo.weights import load_state
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 4}
@@ -60,7 +61,7 @@ def test_kinds_differ_in_the_heads_that_a_head_sees() -> None:
 def test_all_kinds_share_their_weights_and_compute_different_things() -> None:
     one, two, x = small(kind="1d"), small(kind="2d"), noise(2, 3, 32, 32)
     two.load_state_dict(one.state_dict(), strict=True)
-    assert not torch.allclose(one(x), two(x), rtol=1e-3)
+    assert relative_error(one(x), two(x)) > 1e-3
     single = small(kind="2d", head_window=1)
     assert torch.equal(single(x), one(x))
 
@@ -74,30 +75,12 @@ def test_a_patch_reaches_the_window_of_every_local_block(kind: str) -> None:
     assert torch.equal(moved > 1e-7, (torch.arange(16) - 4).abs() <= 2)
 
 
-def test_images_are_zero_padded_to_whole_patches() -> None:
-    model, x = small(), noise(2, 3, 27, 30)
-    assert torch.equal(model(x), model(F.pad(x, (0, 2, 0, 5))))
-
-
 @pytest.mark.parametrize("size", [(7, 8), (48, 72), (101, 13)])
 def test_any_size_runs_and_its_tokens_are_averaged(size: tuple[int, int]) -> None:
     model, x = small(), noise(2, 3, *size)
     features = model.forward_features(x)
     assert features.shape == (2, -(-size[0] // 8) * -(-size[1] // 8), 16)
     assert torch.equal(model(x), model.head(features.mean(1)))
-
-
-def test_weights_load_at_another_image_size_and_compute_the_same() -> None:
-    model, other, x = small(), small(seed=1, img_size=(48, 72)), noise(2, 3, 48, 72)
-    load_state(other, model.state_dict(), "the small model", adapt=True)
-    torch.testing.assert_close(other(x), model(x), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("keyword", ["drop_rate", "attn_drop_rate"])
-def test_dropout_changes_training_but_not_eval(keyword: str) -> None:
-    plain, dropped, x = small(), small(**{keyword: 0.5}), noise(2, 3, 32, 32)
-    assert torch.equal(dropped(x), plain(x))
-    assert not torch.allclose(dropped.train()(x), plain.train()(x), rtol=1e-3)
 
 
 def test_positions_are_not_decayed() -> None:
@@ -121,8 +104,6 @@ def test_impossible_settings_are_refused(keywords: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_kinds_export_to_onnx_within_the_tolerance(kind: str, tmp_path: Any) -> None:
-    export = pytest.importorskip("export")
-    onnx = pytest.importorskip("onnx")
     spec = zoo.InputSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
     report = export.to_onnx(small(kind=kind), tmp_path / "model.onnx", input=spec)
     assert report

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo.datasets.digits import PARTS, load_digits
 from zoo.errors import ConfigError
-from zoo.training.digits import PARTS, load_digits
 
 
 def test_the_parts_are_disjoint_complete_and_stratified() -> None:

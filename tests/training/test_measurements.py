@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from zoo.errors import ConfigError
 def test_the_interval_over_seeds_is_students() -> None:
     mean, low, high = mean_interval([90.0, 92.0, 94.0])
     assert mean == 92
-    assert (low, high) == pytest.approx((92 - 4.968, 92 + 4.968), abs=1e-3)  # 4.303 * 2 / sqrt(3)
+    quantile = 0.95 * math.sqrt(2 / (1 - 0.95**2))  # of t with two degrees of freedom
+    error = 2 / math.sqrt(3)  # of a mean of three with deviation 2
+    expected = (92 - quantile * error, 92 + quantile * error)
+    assert (low, high) == pytest.approx(expected, rel=0.0, abs=0.0005 * error)  # t has 3 decimals
     assert mean_interval([100.0, 99.0, 100.0])[2] == 100
 
 

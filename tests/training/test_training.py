@@ -23,7 +23,7 @@ from zoo.training.learner import Machine
 from zoo.training.results import EpochResult, TrainingResult
 from zoo.training.run import Watch, train_model
 
-from .helpers import SMALL, digits_job, recipe, states_equal
+from .helpers import digits_job, recipe, states_equal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,15 @@ def run(
     out: Path, *, resume: bool = False, watch: Watch | None = None, **job: object
 ) -> TrainingResult:
     return train_model(digits_job(**job), out, watch=watch, resume=resume, report=False)
+
+
+def _assert_states_close(
+    actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float
+) -> None:
+    """Absolutely: entries near 0 whose gradient is rounding alone have no relative meaning."""
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(actual[key], value, atol=tolerance, rtol=0.0, msg=key)
 
 
 def test_training_is_deterministic_from_its_seed(tmp_path: Path) -> None:
@@ -88,15 +97,14 @@ def test_taking_a_step_in_parts_changes_rounding_only(tmp_path: Path) -> None:
     whole = train_model(job, tmp_path / "a", report=False)
     parts = train_model(job, tmp_path / "b", machine=Machine(micro_batch=8), report=False)
     assert not states_equal(whole.state, parts.state)
-    for key, value in whole.state.items():
-        torch.testing.assert_close(parts.state[key], value, atol=2e-4, rtol=1e-3)
+    _assert_states_close(parts.state, whole.state, 1e-4)  # 1.7e-5 at most over three seeds
 
 
 def test_bfloat16_autocast_trains_float32_weights(tmp_path: Path) -> None:
     plain, mixed = run(tmp_path / "a"), run(tmp_path / "b", amp="bf16")
     assert {value.dtype for value in mixed.state.values()} == {torch.float32}
     assert not states_equal(plain.state, mixed.state)
-    assert mixed.curve[-1].loss == pytest.approx(plain.curve[-1].loss, rel=0.02)
+    assert mixed.curve[-1].loss == pytest.approx(plain.curve[-1].loss, rel=2e-3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float16 runs on this machine")
@@ -162,10 +170,9 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -
     together = load_file(tmp_path / "two" / "model.safetensors")
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert [row["loss"] for row in metrics["curve"]] == pytest.approx(
-        [row.loss for row in alone.curve], abs=2e-4
+        [row.loss for row in alone.curve], rel=0.0, abs=2e-4
     )
-    for key, value in alone.state.items():
-        torch.testing.assert_close(together[key], value, atol=2e-3, rtol=1e-2)
+    _assert_states_close(together, alone.state, 5e-4)  # 0.5e-4 and 1.0e-4 on two machines
 
 
 def test_another_job_is_not_continued(tmp_path: Path) -> None:
@@ -250,4 +257,3 @@ def test_unknown_data_and_models_are_errors(tmp_path: Path) -> None:
 def test_a_job_stretches_its_epochs_by_the_fraction() -> None:
     planned = replace(digits_job(), fraction=0.25, recipe=recipe(epochs=8, warmup_epochs=2)).planned
     assert (planned.epochs, planned.warmup_epochs, planned.validate_every) == (32, 8, 4)
-    assert SMALL["depth"] == 2

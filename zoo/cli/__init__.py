@@ -53,14 +53,13 @@ def cli(offline: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 our bug, 2 usage, 3 bad input, 4 integrity, 5 network,
-    6 resources, 7 parity or provider, 130 interrupted."""
+    6 resources, 7 parity or provider, 130 interrupted.
+    """
     args = sys.argv[1:] if args is None else args
     _warn_of_foreign_packages()
     try:
         cli.main(args=args, prog_name="convattn", standalone_mode=False)
-    except click.exceptions.Abort:
-        _stop("interrupted", "interrupted", 130, args)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _stop("interrupted", "interrupted", 130, args)
     except click.UsageError as error:
         if "--json" in args:
@@ -76,7 +75,7 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(0)
     except MemoryError:
         _stop("memory", "out of memory; use a smaller batch or model", 6, args)
-    except Exception as error:
+    except Exception as error:  # the outermost frame: whatever is left is a bug of ours
         if os.environ.get("CONVATTN_TRACEBACK"):
             raise
         text = f"{type(error).__name__}: {error}; this is a bug of convattn-zoo: set "

@@ -72,7 +72,10 @@ class Request:
 
         cfg = PretrainedCfg.of(model)
         if cfg is None:
-            raise ConfigError(f"{type(model).__name__} does not say what its input is")
+            raise ConfigError(
+                f"{type(model).__name__} does not say what its input is; name a model that "
+                "create_model can build"
+            )
         return ImageBatches(dataset, cfg.input, self.batch_size)
 
     def load(self) -> Iterator[tuple[str, nn.Module]]:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ._options import json_or_text
+
 # Options that change one field of the recipe each.
 RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["depth=3", "gating=fixed"]`` -> values as JSON where they are JSON, else text.
+    """``["depth=3", "gating=fixed"]`` -> values as `json_or_text` reads them.
 
-    Lists become tuples, as constructors take them. Raises: click.BadParameter.
+    Raises: click.BadParameter.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not (key and equals):
             raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        found[key] = tuple(value) if isinstance(value, list) else value
+        found[key] = json_or_text(text)
     return found
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..training.jobs import Job
+    from ..training.loop import Watch
     from ..training.results import EpochResult
-    from ..training.run import Watch
 
 Listener = Callable[["EpochResult", "nn.Module"], None]
 
@@ -23,7 +23,7 @@ def watching(job: Job, options: dict[str, Any]) -> Iterator[Watch]:
     """The watch that the options ask for. Only the first process shows and writes anything."""
     import os
 
-    from ..training.run import Watch
+    from ..training.loop import Watch
 
     if int(os.environ.get("RANK", "0")) != 0:
         yield Watch()

@@ -8,14 +8,7 @@ from typing import Any
 import click
 
 from ._analysis import Request, analysis_options, finish, load_model, steps
-
-_provider = click.option(
-    "--provider",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
-    help="Where an exported file runs.",
-)
+from ._options import provider_option
 
 
 def _predictors(request: Request, provider: str) -> Iterator[tuple[str, Any]]:
@@ -40,7 +33,7 @@ def _predictors(request: Request, provider: str) -> Iterator[tuple[str, Any]]:
 @click.option("--eps", default=0.7, show_default=True, help="Amplitude, on normalised pixels.")
 @click.option("--bands", default=11, show_default=True, type=click.IntRange(2), help="0 to π.")
 @click.option("--width", default=0.2, show_default=True, help="Half width of a band, radians.")
-@_provider
+@provider_option()
 def noise_command(request: Request, eps: float, bands: int, width: float, provider: str) -> None:
     """Accuracy under noise of one frequency band (How Do Vision Transformers Work?, fig. 2b), and
     on low-pass and high-pass images. Takes .onnx, .pt and .pt2 files too.
@@ -68,7 +61,7 @@ def noise_command(request: Request, eps: float, bands: int, width: float, provid
 
 @click.command("robustness")
 @analysis_options()
-@_provider
+@provider_option()
 def robustness_command(request: Request, provider: str) -> None:
     """Accuracy over 15 corruptions x 5 severities: the 75-row table, its mean, and mCE.
 

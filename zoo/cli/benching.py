@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from ._options import provider_option
 from ._text import table
 
 HOME = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -24,7 +25,7 @@ _threads = click.option(
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _out = click.option(
-    "--out", type=click.Path(path_type=Path), help="Also write bench-*.json here, with provenance."
+    "--out", type=click.Path(path_type=Path), help="Also write the numbers here, with provenance."
 )
 
 
@@ -73,6 +74,23 @@ def _write(out: Path | None, name: str, content: dict[str, Any]) -> None:
         _say(f"wrote {out / f'bench-{name}.json'}")
 
 
+def _write_speed(out: Path, content: dict[str, Any], provider: str) -> None:
+    """OUT/NAME/speed.json of every model, with the GPU in the file's name where one ran it."""
+    from ..files import write_text
+
+    device = ""
+    if provider != "cpu":
+        import torch
+
+        device = f"-{torch.cuda.get_device_name().replace(' ', '_')}"
+    how = {key: value for key, value in content.items() if key != "models"}
+    for entry in content["models"]:
+        folder = re.sub(r"[^\w.+-]", "_", entry["name"])
+        path = out / folder / f"speed{device}.json"
+        write_text(path, json.dumps({**entry, **how}, indent=1) + "\n")
+        _say(f"wrote {path}")
+
+
 def _measured(content: dict[str, Any]) -> dict[str, Any]:
     from ..measurement import provenance
 
@@ -95,19 +113,13 @@ class _Size(click.ParamType):
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images.")
 @_threads
 @_rounds(30)
-@click.option(
-    "--provider",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda"]),
-    help="Where all of them run.",
-)
+@provider_option("Where all of them run.", ("cpu", "cuda"))
 @click.option("--compile/--no-compile", "compiled", default=True, help="Include torch.compile.")
 @_out
 @_json
 def model_command(models: tuple[str, ...], out: Path | None, as_json: bool, **options: Any) -> None:
     """Latency of each MODEL (any reference, or an exported file) in every form that runs here."""
-    from export.side_by_side import LatencySettings, bench_model
+    from export.speed.side_by_side import LatencySettings, bench_model
 
     settings = LatencySettings(**options)
     found = []
@@ -118,7 +130,8 @@ def model_command(models: tuple[str, ...], out: Path | None, as_json: bool, **op
         if not as_json:
             _show_model(found[-1])
     content = _measured({"models": found})
-    _write(out, "model", content)
+    if out is not None:
+        _write_speed(out, content, options["provider"])
     if as_json:
         click.echo(json.dumps(content, indent=2))
 
@@ -158,7 +171,7 @@ def _ratio(found: dict[str, Any]) -> str:
 @_json
 def load_command(model: str, threads: int, rounds: int, out: Path | None, as_json: bool) -> None:
     """Time to create MODEL (an architecture or a directory) with verified weights, by steps."""
-    from export.loading_cost import bench_load
+    from export.speed.loading_cost import bench_load
 
     found = bench_load(model, rounds, threads, _say).to_dict()
     content = _measured(found)

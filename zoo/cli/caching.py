@@ -63,7 +63,9 @@ def pin_command(model: str | None, update: bool, remove: bool, as_json: bool) ->
     elif remove:
         repo, file = _pinnable(model)
         if not remove_pin(repo, file):
-            raise UnknownModelError(f"there is no pin of {file} of {repo}", code="unpinned")
+            raise UnknownModelError(
+                f"there is no pin of {file} of {repo}; `convattn pin` lists them", code="unpinned"
+            )
         click.echo(f"forgot the pin of {file} of {repo}", err=as_json)
         pins = list(read_pins().values())
     else:

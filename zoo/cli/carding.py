@@ -33,9 +33,9 @@ def card_command(
 
     What was not measured says so. A measured file of other weights is an error.
     """
-    from export.card_document import cards, render, write_card
-    from export.card_facts import facts_of, require_measured
-    from export.card_index import index
+    from export.cards.document import cards, render, write_card
+    from export.cards.facts import facts_of, require_measured
+    from export.cards.index import index
 
     from ..files import write_text
 
@@ -66,7 +66,7 @@ def _json(facts: object) -> str:
     import json
     from dataclasses import asdict
 
-    from export.card_facts import CardFacts
+    from export.cards.facts import CardFacts
 
     assert isinstance(facts, CardFacts)
     content = {

@@ -139,11 +139,11 @@ def _compare(
     click.echo(table(header, rows, right=(3, 4)))
 
 
-def _median_ms(run: Callable[[], Any], repeats: int = 30) -> float:
+def _median_ms(run: Callable[[], Any]) -> float:
     for _ in range(3):
         run()
     times = []
-    for _ in range(repeats):
+    for _ in range(30):
         tick = time.perf_counter()
         run()
         times.append(1000 * (time.perf_counter() - tick))

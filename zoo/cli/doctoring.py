@@ -14,7 +14,7 @@ from ._text import table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(as_json: bool) -> None:
     """Say which execution providers really load here, and how to repair those that do not."""
-    from export.diagnosis import gpu_report, probe_providers
+    from export.comparison.diagnosis import gpu_report, probe_providers
 
     from ..measurement import machine, versions
 

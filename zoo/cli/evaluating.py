@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files import write_text
+from ._options import provider_option
 from ._progress import progress
 
 if TYPE_CHECKING:
@@ -54,13 +55,7 @@ if TYPE_CHECKING:
     type=click.Choice(["fail", "skip"]),
     help="What an image that cannot be read does.",
 )
-@click.option(
-    "--provider",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
-    help="Where an exported file runs.",
-)
+@provider_option()
 @click.option("--plots", is_flag=True, help="Also draw reliability and confusion, as PNG in OUT.")
 @click.option(
     "--out",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._options import json_or_text
 from ._text import table
 
 if TYPE_CHECKING:
@@ -74,17 +75,13 @@ def import_command(
 
 
 def _keywords(settings: tuple[str, ...]) -> dict[str, Any]:
-    """``("img_size=32", ...)`` as keywords; values are JSON, or text where they are not."""
+    """``("img_size=32", ...)`` as keywords. Raises: click.UsageError."""
     found: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.isidentifier() or key in {*found, *_TAKEN}:
             raise click.UsageError(f"--set {setting!r} must be KEY=VALUE, each key once")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        found[key] = tuple(value) if isinstance(value, list) else value
+        found[key] = json_or_text(text)
     return found
 
 

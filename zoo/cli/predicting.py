@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._options import provider_option
 from ._text import table
 
 if TYPE_CHECKING:
-    from ..prediction import Predictor
+    from ..prediction import Prediction, Predictor
 
 
 def load_predictor(
@@ -47,13 +48,7 @@ def load_predictor(
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="Answers.")
-@click.option(
-    "--provider",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
-    help="Where an exported file runs.",
-)
+@provider_option()
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "int8"]),
@@ -64,37 +59,23 @@ def load_predictor(
 @click.option("--untrusted", is_flag=True, help="Bound what a foreign .onnx may compute and use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict_command(
-    model: str,
-    images: tuple[str, ...],
-    topk: int,
-    provider: str,
-    precision: str | None,
-    threads: int,
-    like: str,
-    untrusted: bool,
-    as_json: bool,
+    model: str, images: tuple[str, ...], topk: int, provider: str, as_json: bool, **settings: Any
 ) -> None:
     """Classify IMAGES (files or folders) with MODEL: a name, a directory, or a .onnx, .pt or .pt2
     file.
     """
+    from ..preprocessing import list_images
     from ._limits import is_limited, run_limited
 
-    if untrusted and not is_limited():
+    if settings["untrusted"] and not is_limited():
         rest = ["--json"] if as_json else []
-        rest += ["--topk", str(topk), "--threads", str(threads), "--like", like, "--untrusted"]
-        sys.exit(run_limited(["predict", *rest, "--provider", provider, "--", model, *images]))
-    settings: dict[str, Any] = {
-        key: value
-        for key, value in (
-            ("precision", precision), ("threads", threads), ("like", like),
-            ("untrusted", untrusted),
-        )
-        if value
-    }  # fmt: skip
-    from ..preprocessing import list_images
-
+        rest += ["--topk", str(topk), "--threads", str(settings["threads"])]
+        rest += ["--like", settings["like"], "--untrusted", "--provider", provider]
+        rest += ["--precision", settings["precision"]] if settings["precision"] else []
+        sys.exit(run_limited(["predict", *rest, "--", model, *images]))
+    given = {key: value for key, value in settings.items() if value}
     files = list_images(list(images))
-    predictions = load_predictor(model, provider, settings).predict(files, topk)
+    predictions = load_predictor(model, provider, given).predict(files, topk)
     if as_json:
         entries = [
             {"image": file, **found.to_dict()}
@@ -102,13 +83,12 @@ def predict_command(
         ]
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
-    rows = [
-        (file, label, f"{100 * probability:.1f} %")
-        if place == 0
-        else ("", label, f"{100 * probability:.1f} %")
-        for file, found in zip(files, predictions, strict=True)
-        for place, (label, probability) in enumerate(
-            zip(found.labels, found.probabilities, strict=True)
-        )
-    ]
+    rows = [row for pair in zip(files, predictions, strict=True) for row in _rows(*pair)]
     click.echo(table(("image", "label", "probability"), rows, right=(2,)))
+
+
+def _rows(file: str, found: Prediction) -> Iterator[tuple[str, str, str]]:
+    """A line for each answer; the file stands on the first one."""
+    for label, probability in zip(found.labels, found.probabilities, strict=True):
+        yield file, label, f"{100 * probability:.1f} %"
+        file = ""

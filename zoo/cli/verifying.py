@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._options import provider_option
 from ._text import table
 
 if TYPE_CHECKING:
@@ -19,13 +20,7 @@ _LEVELS = ("disabled", "basic", "extended", "all")
 
 @click.command("verify")
 @click.argument("directory")
-@click.option(
-    "--provider",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
-    help="The graph must really run there.",
-)
+@provider_option("The graph must really run there.")
 @click.option("--tf32", is_flag=True, help="Allow TensorFloat-32 on CUDA (a looser limit).")
 @click.option(
     "--level",
@@ -89,7 +84,7 @@ def verify_command(
 
 
 def _node_errors(directory: str) -> dict[str, Any]:
-    from export.per_node import measure_nodes
+    from export.comparison.per_node import measure_nodes
     from export.test_vectors import read_test_data
 
     home = Path(directory)

@@ -51,7 +51,9 @@ def read_checkpoint(directory: Path) -> tuple[dict[str, Tensors], dict[str, Any]
         if facts["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {facts['format_version']}, expected {FORMAT_VERSION}")
     except (KeyError, ValueError, TypeError) as error:
-        raise WeightsFileError(f"{path} is not a training checkpoint: {error!r}") from None
+        raise WeightsFileError(
+            f"{path} is not a training checkpoint ({error!r}); remove it, and the run starts anew"
+        ) from None
     groups: dict[str, Tensors] = {}
     for key, value in tensors.items():
         group, _, name = key.partition("/")

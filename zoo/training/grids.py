@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import tomllib
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggestion
 from ..files import read_regular_file
 from .jobs import Job
 from .recipes import get_recipe, scaled
@@ -143,11 +142,9 @@ def get_grid(reference: str) -> Grid:
         return GRIDS[reference]
     path = Path(reference)
     if path.suffix not in (".json", ".toml"):
-        near = difflib.get_close_matches(reference, GRIDS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
-            f"{reference!r} is neither a grid nor a .json or .toml file; {hint}Grids: "
-            f"{', '.join(GRIDS)}"
+            f"{reference!r} is neither a grid nor a .json or .toml file"
+            f"{suggestion(reference, GRIDS)}; the grids are {', '.join(GRIDS)}"
         )
     data = read_regular_file(path, "grid")
     try:

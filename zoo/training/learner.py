@@ -140,7 +140,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     from timm.optim import create_optimizer_v2
 
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("everything is frozen, so there is nothing to train")
+        raise ConfigError("everything is frozen, so there is nothing to train; freeze fewer parts")
     found: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt={"adamw": "adamw", "sgd": "momentum"}[recipe.optimizer],

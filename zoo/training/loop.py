@@ -27,6 +27,20 @@ Parts = Callable[[str], Images | None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who watches a run.
+
+    Args:
+        on_start: called with the steps done already and in all.
+        on_step, on_epoch: called after each; `on_epoch` also gets the network that is evaluated.
+    """
+
+    on_start: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[], None] = lambda: None
+    on_epoch: Callable[[EpochResult, nn.Module], None] = lambda result, model: None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sitting:
     """Where a run keeps its state, and who watches it.
 
@@ -34,16 +48,12 @@ class Sitting:
         directory: for the checkpoint after every epoch; None keeps none.
         job: JSON values that a continued run must share; stored with the checkpoint.
         resume: continue from the checkpoint; without one, start.
-        on_start: called with the steps done already and in all.
-        on_step, on_epoch: called after each; `on_epoch` also gets the network that is evaluated.
     """
 
     directory: Path | None = None
     job: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
-    on_start: Callable[[int, int], None] = lambda done, total: None
-    on_step: Callable[[], None] = lambda: None
-    on_epoch: Callable[[EpochResult, nn.Module], None] = lambda result, model: None
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass
@@ -87,17 +97,9 @@ def train(
     Raises: DivergedError (its `result` holds what was good until then), ResourceError, ConfigError.
     """
     machine, sitting = machine or Machine(), sitting or Sitting()
-    images, validation, test = (parts(name) for name in ("train", "validation", "test"))
-    if images is None or validation is None:
-        raise NotFoundError("training needs images to train on and images to validate on")
+    images, validation, test = _open(parts)
     accelerator = open_accelerator(recipe, machine)
-    plan = Plan(
-        count=len(images),
-        batch_size=recipe.batch_size,
-        repeats=recipe.repeats,
-        world=accelerator.num_processes,
-        seed=recipe.seed,
-    )
+    plan = _plan(recipe, len(images), accelerator.num_processes)
     source = open_source(images, spec, recipe, machine.workers)
     examination = Examination(validation, spec, recipe, machine.workers)
     with _forked(accelerator.device):
@@ -119,6 +121,25 @@ def train(
     return progress.result(recipe, score, len(images))
 
 
+def _open(parts: Parts) -> tuple[Images, Images, Images | None]:
+    """Images to train on, to validate on and, if there are any, to test on."""
+    images, validation, test = (parts(name) for name in ("train", "validation", "test"))
+    if images is None or validation is None:
+        missing = "train" if images is None else "validation"
+        raise NotFoundError(f"training needs images to train and to validate on; no {missing} part")
+    return images, validation, test
+
+
+def _plan(recipe: Recipe, images: int, processes: int) -> Plan:
+    return Plan(
+        count=images,
+        batch_size=recipe.batch_size,
+        repeats=recipe.repeats,
+        world=processes,
+        seed=recipe.seed,
+    )
+
+
 def _forked(device: torch.device) -> Any:
     """Leave the global generators as they were."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -136,7 +157,7 @@ def _epochs(
     recipe, accelerator = learner.recipe, learner.accelerator
     started, before = time.perf_counter(), progress.seconds
     last = recipe.total_epochs
-    sitting.on_start(progress.epoch * plan.steps, last * plan.steps)
+    sitting.watch.on_start(progress.epoch * plan.steps, last * plan.steps)
     for epoch in range(progress.epoch + 1, last + 1):
         tick = time.perf_counter()
         loss = _epoch(learner, source, plan, epoch, sitting)
@@ -149,7 +170,7 @@ def _epochs(
         progress.epoch, progress.seconds = epoch, before + time.perf_counter() - started
         if sitting.directory is not None and accelerator.is_main_process:
             _store(sitting.directory, learner, progress, sitting.job)
-        sitting.on_epoch(result, learner.average)
+        sitting.watch.on_epoch(result, learner.average)
 
 
 def _epoch(learner: Learner, source: Source, plan: Plan, epoch: int, sitting: Sitting) -> float:
@@ -165,7 +186,7 @@ def _epoch(learner: Learner, source: Source, plan: Plan, epoch: int, sitting: Si
         total += learner.step(x, y, first + step) * len(x)
         if step % CHECK_EVERY == 0:
             _check_finite(accelerator, total, epoch, step)
-        sitting.on_step()
+        sitting.watch.on_step()
     learner.end_epoch()
     _check_finite(accelerator, total, epoch, plan.steps - 1)
     return float(accelerator.reduce(total, reduction="sum")) / plan.images

@@ -96,7 +96,10 @@ def probe(job: Job, kind: str, out: str | Path) -> Probe:
         if images is not None:
             features[name] = (_features(model, images, spec), images.targets)
     if "validation" not in features:
-        raise NotFoundError("a probe is chosen on validation images; the data have none")
+        raise NotFoundError(
+            f"a probe is chosen on validation images and {job.data!r} has none; add them, or "
+            "choose other --data"
+        )
     setting, classifier, validation = _best(kind, features)
     test = _accuracy(classifier, *features["test"]) if "test" in features else None
     found = Probe(

@@ -6,12 +6,11 @@ recipe says whose. No torch here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +264,8 @@ def get_recipe(name: str) -> Recipe:
     """A recipe by name. Raises: ConfigError that names the nearest."""
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"unknown recipe {name!r}; {hint}Recipes: {', '.join(RECIPES)}")
+    hint = suggestion(name, RECIPES)
+    raise ConfigError(f"unknown recipe {name!r}{hint}; the recipes are {', '.join(RECIPES)}")
 
 
 def default_recipe(data: str) -> Recipe:
@@ -289,8 +287,7 @@ def scaled(recipe: Recipe, **changes: Any) -> Recipe:
     changes = {key: value for key, value in changes.items() if value is not None}
     known = {entry.name for entry in fields(Recipe)}
     for key in changes.keys() - known:
-        near = difflib.get_close_matches(key, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = suggestion(key, known) or f"; it has {', '.join(sorted(known))}"
         raise ConfigError(f"a recipe has no field {key!r}{hint}")
     changed = replace(recipe, **changes)
     if "epochs" in changes and "warmup_epochs" not in changes and not changed.warmup_prefix:

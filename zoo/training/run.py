@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,10 @@ from ..weights import weights_bytes
 from . import checkpointing
 from .jobs import Job
 from .learner import Machine, is_main_process
-from .loop import Sitting, train
+from .loop import Sitting, Watch, train
 from .plan import keep_fraction
 from .report import evaluation_facts, write_report
-from .results import EpochResult, TrainingResult
+from .results import TrainingResult
 from .starting import create_start, freeze, tag_of
 
 if TYPE_CHECKING:
@@ -34,15 +34,6 @@ METRICS = "metrics.json"
 # Files of a run that the manifest lists if they are there.
 FILES = ("config.json", "model.safetensors", METRICS)
 OPTIONAL = ("diagnostics.jsonl", "curves.png", "confusion.png", "README.md")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watch:
-    """Who watches a run; see `Sitting`."""
-
-    on_start: Callable[[int, int], None] = lambda done, total: None
-    on_step: Callable[[], None] = lambda: None
-    on_epoch: Callable[[EpochResult, nn.Module], None] = lambda result, model: None
 
 
 def train_model(
@@ -71,24 +62,16 @@ def train_model(
     model = create_start(job, training.labels)
     frozen = freeze(model, job.freeze)
     out = make_directory(out)
-    watch = watch or Watch()
-    sitting = Sitting(
-        directory=out,
-        job=job.to_dict(),
-        resume=resume,
-        on_start=watch.on_start,
-        on_step=watch.on_step,
-        on_epoch=watch.on_epoch,
-    )
+    sitting = Sitting(directory=out, job=job.to_dict(), resume=resume, watch=watch or Watch())
     spec = model.pretrained_cfg.input
     try:
-        result = train(model, spec, parts, job.planned, machine or Machine(), sitting, frozen)
+        result = train(model, spec, parts, job.planned, machine, sitting, frozen)
     except DivergedError as error:
-        if isinstance(error.result, TrainingResult):
-            if is_main_process():
-                write_run(model, job, error.result, out)
-            raise _with_good_state(error, error.result, out) from None
-        raise
+        if not isinstance(error.result, TrainingResult):
+            raise
+        if is_main_process():
+            write_run(model, job, error.result, out)
+        raise _with_good_state(error, error.result, out) from None
     if is_main_process():
         shown = (parts("test") or parts("validation")) if report else None
         write_run(model, job, result, out, shown)

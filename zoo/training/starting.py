@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggestion
 from ..factory import create_model, create_random, find_class
 from ..references import is_registry_name
 from ..registry import get_record
@@ -106,8 +105,7 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, ...]:
     known = dict(model.named_parameters())
     places = {name.rsplit(".", n)[0] for name in known for n in range(name.count(".") + 1)}
     for name in set(names) - {BACKBONE} - places - known.keys():
-        near = difflib.get_close_matches(name, places, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = suggestion(name, places) or "; named_modules() lists them"
         raise ConfigError(f"--freeze {name}: the model has no such part{hint}")
     for name, parameter in known.items():
         inside = any(name == wanted or name.startswith(f"{wanted}.") for wanted in names)

@@ -1,0 +1,177 @@
+"""The five ways to use weights, as snippets that a test runs as they stand.
+
+All of them classify ``photo.png`` in the current folder and print the most probable label.
+`CHECKOUT` is the folder of a clone; `REPO` is where a bundle was published.
+"""
+
+from __future__ import annotations
+
+import math
+
+from zoo import InputSpec, PretrainedCfg
+
+from .facts import CardFacts
+from .metadata import IMPORT_LINE, loads_in_plain_timm
+
+CHECKOUT = "convattn-zoo"
+IMAGE = "photo.png"
+_ADDS = f"`{IMPORT_LINE}` adds our architectures."
+
+
+def repo_of(facts: CardFacts) -> str:
+    """The repository that snippets read a published bundle from."""
+    return f"ORG/{facts.name}"
+
+
+def _published(facts: CardFacts) -> str:
+    """The repository at the tag of this version."""
+    return f"{repo_of(facts)}@v{facts.cfg.version}" if facts.cfg.version else repo_of(facts)
+
+
+def usage(facts: CardFacts) -> str:
+    """Headed snippets: five for weights of a record; others are loaded from their bundle."""
+    known = facts.record is not None and facts.record.selected is not None
+    parts = [
+        *([_create_model(facts), _torch_hub(facts)] if known else [_from_bundle(facts)]),
+        _timm(facts),
+        _onnxruntime(facts),
+        _command_line(facts.name if known else f"hf-hub:{_published(facts)}"),
+    ]
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
+
+
+def _python(code: str) -> str:
+    return f"```python\n{code}\n```"
+
+
+def _reference(cfg: PretrainedCfg) -> str:
+    return f"{cfg.name}@{cfg.version}" if cfg.version else cfg.name
+
+
+def _create_model(facts: CardFacts) -> tuple[str, str]:
+    weights = facts.record.selected if facts.record else None
+    where = "The weights lie in the package." if weights and weights.bundled else _pin(facts)
+    code = f"""import zoo
+
+model = zoo.create_model("{_reference(facts.cfg)}", pretrained=True).eval()
+predict = zoo.Predictor.from_model(model)
+print(predict("{IMAGE}").label)"""
+    return "create_model", f"{where}\n\n{_python(code)}"
+
+
+def _pin(facts: CardFacts) -> str:
+    weights = facts.record.selected if facts.record else None
+    if weights is None:
+        return ""
+    if not weights.pinned_on_first_use:
+        return f"The weights come from `{weights.repo}` at commit `{weights.revision}`."
+    return (
+        f"The weights come from `{weights.repo}` on the Hub. Commit and SHA-256 are pinned on "
+        "first use, announced, and binding afterwards."
+    )
+
+
+def _torch_hub(facts: CardFacts) -> tuple[str, str]:
+    cfg = facts.cfg
+    code = f"""import torch
+
+model = torch.hub.load(
+    "{CHECKOUT}", "{cfg.architecture}", source="local", pretrained=True, tag="{cfg.tag}"
+).eval()
+cfg = model.pretrained_cfg
+with torch.inference_mode():
+    logits = model(cfg.transform()("{IMAGE}")[None])
+print(cfg.labels[int(logits.argmax())])"""
+    text = f"`{CHECKOUT}` is a clone of the repository; nothing needs to be installed from it."
+    return "torch.hub", f"{text}\n\n{_python(code)}"
+
+
+def _timm(facts: CardFacts) -> tuple[str, str]:
+    cfg, record = facts.cfg, facts.record
+    weights = record.selected if record else None
+    plain = loads_in_plain_timm(facts)
+    if plain and weights is not None and weights.repo:
+        name, text = f"hf-hub:{weights.repo}", "timm builds this architecture itself."
+    elif weights is None:
+        name = f"hf-hub:{_published(facts)}"
+        text = "timm builds this architecture itself." if plain else _ADDS
+    else:
+        name, text = f"{cfg.timm_name}.{cfg.tag}", _ADDS
+    ending = "number" if plain or not cfg.labels else 'model.pretrained_cfg["label_names"][number]'
+    code = f"""import timm
+import torch{"" if plain else f"{chr(10)}{IMPORT_LINE}"}
+from PIL import Image
+
+model = timm.create_model("{name}", pretrained=True).eval()
+data = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**data, is_training=False)
+with torch.inference_mode():
+    number = int(model(transform(Image.open("{IMAGE}").convert("RGB"))[None]).argmax())
+print({ending})"""
+    return "timm", f"{text}\n\n{_python(code)}"
+
+
+def _onnxruntime(facts: CardFacts) -> tuple[str, str]:
+    cfg = facts.cfg
+    where = (
+        f"Neither torch nor this package is needed. `{repo_of(facts)}` stands for the repository "
+        f"that `convattn bundle {cfg.name}` and `convattn publish` made."
+    )
+    revision = f', revision="v{cfg.version}"' if cfg.version else ""
+    answer = "labels[int(logits.argmax())]" if cfg.labels else "int(logits.argmax())"
+    code = f"""import json
+import numpy as np
+import onnxruntime
+from huggingface_hub import hf_hub_download
+from PIL import Image
+
+file = hf_hub_download("{repo_of(facts)}", "onnx/model.onnx"{revision})
+session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+
+{_preprocessing(cfg.input)}
+[logits] = session.run(["logits"], {{"pixel_values": pixels[None]}})
+print({answer})"""
+    return "ONNX Runtime", f"{where}\n\n{_python(code)}"
+
+
+def _preprocessing(spec: InputSpec) -> str:
+    """The steps of `zoo.preprocessing` for one image, written out for Pillow and numpy."""
+    height, width = spec.size
+    tall, wide = (math.floor(side / spec.crop_pct) for side in spec.size)
+    mode = "RGB" if spec.in_chans == 3 else "L"
+    lines = [f'image = Image.open("{IMAGE}").convert("{mode}")']
+    if tall == wide:
+        lines.append(f"scale = {tall} / min(image.size)")
+    else:
+        lines.append(f"scale = max({tall} / image.height, {wide} / image.width)")
+    lines += [
+        "size = [int(scale * side + 1e-9) for side in image.size]",
+        f"image = image.resize(size, Image.Resampling.{spec.interpolation.upper()})",
+        f"left, top = round((size[0] - {width}) / 2), round((size[1] - {height}) / 2)",
+        f"image = image.crop((left, top, left + {width}, top + {height}))",
+        "values = np.asarray(image, np.float32) / 255",
+    ]
+    if spec.in_chans == 1:
+        lines.append("values = values[..., None]")
+    lines += [
+        f"values = (values - np.float32({list(spec.mean)})) / np.float32({list(spec.std)})",
+        "pixels = np.ascontiguousarray(values.transpose(2, 0, 1))",
+    ]
+    return "\n".join(lines)
+
+
+def _command_line(name: str) -> tuple[str, str]:
+    code = f"""convattn predict {name} {IMAGE}
+convattn export {name} --out exported/
+convattn verify exported/
+convattn predict exported/onnx/model.onnx {IMAGE}"""
+    return "Command line", f"```bash\n{code}\n```"
+
+
+def _from_bundle(facts: CardFacts) -> tuple[str, str]:
+    revision = f', revision="v{facts.cfg.version}"' if facts.cfg.version else ""
+    code = f"""import zoo
+
+model = zoo.from_pretrained("{repo_of(facts)}"{revision})"""
+    return "from_pretrained", f"Every byte is compared with manifest.json.\n\n{_python(code)}"

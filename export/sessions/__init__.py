@@ -1,0 +1,1 @@
+"""Open exported files and prove which provider runs them."""

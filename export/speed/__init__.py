@@ -1,0 +1,1 @@
+"""How long models and files take, beside each other."""

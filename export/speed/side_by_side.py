@@ -1,0 +1,296 @@
+"""One model, several ways to run it: eager, compiled, TorchScript, ONNX Runtime, in one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo import InputSpec, PretrainedCfg
+from zoo.errors import ConfigError, NoWeightsError, ZooError
+from zoo.references import is_artefact, is_registry_name
+
+from .latency import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = np.ndarray[Any, Any]
+EAGER, COMPILED, SCRIPT, RUNTIME = "eager", "torch.compile", "TorchScript", "ONNX Runtime"
+RANDOM = "random (seed 0): the time does not depend on them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySettings:
+    """What is fixed for all candidates.
+
+    Args:
+        size: (height, width) in pixels; None means the model's own.
+        batch: images per call.
+        threads: of torch and of ONNX Runtime.
+        rounds: timed calls per candidate.
+        provider: "cpu" or "cuda"; TorchScript and eager move there too.
+        compiled: also torch.compile, if there is a C++ compiler.
+        limit_s: no new round starts after so many seconds.
+    Raises: ConfigError for a size or count below 1.
+    """
+
+    size: tuple[int, int] | None = None
+    batch: int = 1
+    threads: int = 1
+    rounds: int = 30
+    provider: str = "cpu"
+    compiled: bool = True
+    limit_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        counts = (self.batch, self.threads, *(self.size or (1, 1)))
+        if min(counts) < 1:
+            raise ConfigError(f"size, batch and threads must be at least 1; got {self}")
+        if self.provider not in ("cpu", "cuda"):
+            raise ConfigError(f"provider must be cpu or cuda; got {self.provider!r}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the model.
+
+    Args:
+        by: "eager", "torch.compile", "TorchScript", "ONNX Runtime", or the name of a file.
+        timing: one sample per round.
+        of_eager: its time as a share of eager's; of the first candidate's where eager is missing.
+        difference: largest absolute difference of its logits from the first candidate's.
+    """
+
+    by: str
+    timing: Timing
+    of_eager: Ratio
+    difference: float
+
+    def to_dict(self, batch: int) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "by": self.by,
+            **self.timing.to_dict(),
+            "images_per_s": 1000 * batch / self.timing.median_ms,
+            "of_eager": self.of_eager.to_dict(),
+            "max_abs_difference": self.difference,
+        }
+
+
+@dataclass(frozen=True)
+class ModelLatency:
+    """What `bench_model` measured.
+
+    Args:
+        name, weights: of the model.
+        shape: (B, C, H, W) of the input.
+        settings: as asked for.
+        candidates: in the order of the table.
+        skipped: candidate -> why it is missing.
+    """
+
+    name: str
+    weights: str
+    shape: tuple[int, ...]
+    settings: LatencySettings
+    candidates: tuple[Candidate, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "name": self.name,
+            "weights": self.weights,
+            "shape": list(self.shape),
+            "threads": self.settings.threads,
+            "provider": self.settings.provider,
+            "candidates": [c.to_dict(self.shape[0]) for c in self.candidates],
+            "skipped": self.skipped,
+        }
+
+
+def bench_model(
+    reference: str, settings: LatencySettings | None = None, say: Say = lambda _: None
+) -> ModelLatency:
+    """Latency and throughput of a model in every form that can be had here.
+
+    Args:
+        reference: any model reference, or a single exported file (which then runs alone).
+        say: told what is being prepared.
+    Raises: what loading and opening raise; ConfigError for a file that does not say its input size
+        when `settings.size` does not either.
+    """
+    settings = settings or LatencySettings()
+    with limited_threads(settings.threads), tempfile.TemporaryDirectory() as folder:
+        if is_artefact(reference):
+            runs, cfg, weights = _open_artefact(reference, settings)
+            skipped: dict[str, str] = {}
+        else:
+            model, weights = load_model(reference)
+            cfg = _sized(model, settings)
+            runs, skipped = _all_forms(model, cfg, settings, Path(folder), say)
+        shape = (settings.batch, cfg.input.in_chans, *cfg.input.size)
+        generator = np.random.Generator(np.random.PCG64(0))
+        batch = generator.standard_normal(shape, dtype=np.float32)
+        answers = _first_answers(runs, batch, skipped)
+        say(f"measuring {', '.join(answers)}")
+        timed: dict[str, Run] = {name: _bound(runs[name], batch) for name in answers}
+        times = measure_rounds(timed, settings.rounds, limit_s=settings.limit_s)
+    first = next(iter(times))
+    found = tuple(
+        Candidate(
+            name,
+            timing,
+            ratio_of(timing, times[first]),
+            float(np.abs(answers[name] - answers[first]).max()),
+        )
+        for name, timing in times.items()
+    )
+    return ModelLatency(cfg.name, weights, shape, settings, found, skipped)
+
+
+def load_model(reference: str) -> tuple[nn.Module, str]:
+    """A model to time and what its weights are: those of a directory or repository; else random."""
+    import zoo
+    from zoo.factory import create_random
+
+    if is_registry_name(reference) or reference.startswith("timm:"):
+        return create_random(reference, 0), RANDOM
+    try:
+        return zoo.create_model(reference, pretrained=True), "the model's own"
+    except NoWeightsError:
+        return create_random(reference, 0), RANDOM
+
+
+def _sized(model: nn.Module, settings: LatencySettings) -> PretrainedCfg:
+    from ..description import describe
+
+    cfg = describe(model)
+    if settings.size is None:
+        return cfg
+    return replace(cfg, input=replace(cfg.input, size=settings.size))
+
+
+def _bound(run: Any, batch: Array) -> Run:
+    return lambda: run(batch)
+
+
+def _first_answers(runs: dict[str, Any], batch: Array, skipped: dict[str, str]) -> dict[str, Array]:
+    """Logits of every candidate; one that cannot run here is skipped, unless it is the first."""
+    answers: dict[str, Array] = {}
+    for name, run in runs.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the compiler's deprecation notes
+                answers[name] = np.asarray(run(batch))
+        except (RuntimeError, ZooError) as error:
+            if not answers:
+                raise
+            skipped[name] = f"it does not run: {_first_line(error)}"
+    return answers
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _open_artefact(
+    reference: str, settings: LatencySettings
+) -> tuple[dict[str, Any], PretrainedCfg, str]:
+    from ..runtime import open_file, open_onnx
+
+    path = Path(reference)
+    if path.suffix == ".onnx":
+        session = open_onnx(path, settings.provider, threads=settings.threads)
+        run, metadata = session.run, session.metadata
+    else:
+        run, metadata = open_file(path, settings.provider)
+    stated = metadata.get("input")
+    if isinstance(stated, dict):
+        spec = InputSpec.from_dict(stated)
+    elif settings.size is not None:
+        spec = InputSpec(size=settings.size)
+    else:
+        raise ConfigError(
+            f"{path.name} does not say what size its input has; pass --size HEIGHTxWIDTH",
+            code="foreign_file",
+        )
+    spec = replace(spec, size=settings.size or spec.size)
+    cfg = PretrainedCfg(architecture=path.name, architecture_version=0, num_classes=0, input=spec)
+    return {path.name: run}, cfg, "in the file"
+
+
+def _all_forms(
+    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path, say: Say
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Candidate -> a function from a batch to logits, and the candidates that cannot be had."""
+    import torch
+
+    model = model.eval().requires_grad_(False).to(settings.provider)
+    runs: dict[str, Any] = {EAGER: _torch_runner(model, settings.provider)}
+    skipped: dict[str, str] = {}
+    why = "" if settings.compiled else "not asked for (--no-compile)"
+    why = why or _why_no_compiler(settings.provider)
+    if why:
+        skipped[COMPILED] = why
+    else:
+        say("torch.compile compiles at its first call")
+        runs[COMPILED] = _torch_runner(torch.compile(model), settings.provider)
+    for name, prepare in ((SCRIPT, _script_runner), (RUNTIME, _onnx_runner)):
+        say(f"exporting for {name}")
+        try:
+            runs[name] = prepare(model, cfg, settings, folder)
+        except ZooError as error:
+            skipped[name] = _first_line(error)
+    return runs, skipped
+
+
+def _torch_runner(model: Any, device: str) -> Any:
+    import torch
+
+    def run(batch: Array) -> Array:
+        with torch.inference_mode():
+            result: Array = model(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+        return result
+
+    return run
+
+
+def _why_no_compiler(provider: str) -> str:
+    """Why torch.compile cannot work here, or ""; its CPU code is built by a C++ compiler."""
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    if provider == "cpu" and not any(name and shutil.which(name) for name in names):
+        return "no C++ compiler was found (g++, clang++, c++, or CXX)"
+    return ""
+
+
+def _script_runner(
+    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
+) -> Any:
+    from ..sessions.unverified import write_unverified_torchscript
+    from ..spec import ExportSpec
+    from ..torchscript_export import load_torchscript
+
+    path = folder / "model.pt"
+    write_unverified_torchscript(model, path, cfg, ExportSpec())
+    return load_torchscript(path, device=settings.provider)[0]
+
+
+def _onnx_runner(
+    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
+) -> Any:
+    from ..runtime import open_onnx
+    from ..sessions.unverified import write_unverified_onnx
+    from ..spec import ExportSpec
+
+    path = folder / "model.onnx"
+    write_unverified_onnx(model, path, cfg, ExportSpec())
+    return open_onnx(path, settings.provider, threads=settings.threads).run
