@@ -28,10 +28,10 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 tables: .venv/.dev
-	$(BIN)/python benchmarks/model_costs.py
+	$(BIN)/python -m benchmarks.model_costs
 
 analyses: .venv/.dev
-	$(BIN)/python benchmarks/analyses.py --run
+	$(BIN)/python -m benchmarks.analyses --run
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -74,10 +74,12 @@ measured: .venv/.dev
 		$(BIN)/convattn verify measured-out/$$name --out model_cards/measured && \
 		$(BIN)/convattn evaluate $$name --data digits --part validation --part test \
 			--out model_cards/measured || exit 1; done
+	$(BIN)/convattn verify measured-out/convit_nano.digits --per-node \
+		--picture docs/images/parity.png > docs/parity.txt
 
 cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python -m benchmarks.readme
 
 # Reports of one model per attention family, exported with random weights of seed 0.
 RANDOM := convit_tiny conv_attention_vit_tiny alternet_18 fcvit_b12
@@ -86,7 +88,7 @@ parity: .venv/.dev
 	for name in $(RANDOM); do \
 		$(BIN)/convattn export $$name --init 0 --out build/parity/$$name && \
 		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python -m benchmarks.readme
 
 # Measures in one group after the other, about a quarter of an hour on a quiet machine; each can be
 # repeated alone (make bench-graphs). make docs shows the results.
@@ -100,5 +102,4 @@ bench-export bench-start bench-load: bench-%: .venv/.dev
 	$(BIN)/convattn bench $* --out model_cards/measured
 
 bench-model: .venv/.dev
-	$(BIN)/convattn bench model convit_tiny conv_attention_vit_tiny alternet_18 fcvit_b12 \
-		--out model_cards/measured
+	$(BIN)/convattn bench model $(RANDOM) $(BUNDLED) --out model_cards/measured

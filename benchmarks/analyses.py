@@ -1,7 +1,8 @@
 """Run the analyses of docs/analyses and rewrite what their pages take from the results.
 
-    python benchmarks/analyses.py --run [--only fourier,noise]    # measure, then rewrite
-    python benchmarks/analyses.py [--check]                       # rewrite, or compare
+    python -m benchmarks.analyses --run [--only fourier,noise]    # measure, then rewrite
+    python -m benchmarks.analyses --run --only ablation           # from runs/ablation, see SWEEPS
+    python -m benchmarks.analyses [--check]                       # rewrite, or compare
 
 Every page has parts between `<!-- begin NAME -->` and `<!-- end NAME -->`: the command, the numbers
 and what they say of the papers' claims. Nothing in them is typed by hand. The models are those of
@@ -12,18 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import analysis_claims
-
 import zoo
+
+from . import analysis_claims
+from .marked import Part, renew
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "analyses"
@@ -55,31 +55,44 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "robustness": (_ALL, 4, "--images 128"),
     "noise": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 4,
               "--eps 4"),
-    "buildup": (("alternet_nano",), 1, "--epochs 15"),
+    "buildup": (("alternet_nano",), 1, "--epochs 8"),
 }  # fmt: skip
+# Figures of docs/analyses/sweep.md, from the runs of `convattn train --sweep` in runs/
+SWEEPS: dict[str, str] = {
+    "sample-efficiency": "sweep runs/small-data --part test",
+    "ablation": "sweep runs/ablation --part test",
+    "kernel-size": "sweep runs/kernel-size --part test --against kernel_size",
+    "kernel-size-hessian": "hessian runs/kernel-size/*seed0 --data digits --batch-size 16 --top 2 "
+    "--max-iterations 50",
+}
 KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "versions",
         "machine", "seed", "parent_commit")  # fmt: skip
 
 
-def command(verb: str) -> list[str]:
-    """The command of a page, from "analyze" on."""
-    wanted, most, extra = SUBJECTS[verb]
-    bundled = {name for name in wanted if any(w.bundled for w in zoo.get_record(name).weights)}
-    models = list(wanted) if verb == "buildup" else [n for n in wanted if n in bundled][:most]
-    out = ["--data", "digits", "--out", f"{OUT}/{verb}", *extra.split()]
-    return ["analyze", verb, *models, *out]
+def command(name: str) -> list[str]:
+    """The command of a figure, from "analyze" on; patterns of runs are left to the shell."""
+    if name in SWEEPS:
+        verb, *rest = SWEEPS[name].split()
+        return ["analyze", verb, *rest, "--out", f"{OUT}/{name}"]
+    wanted, most, extra = SUBJECTS[name]
+    bundled = {model for model in wanted if any(w.bundled for w in zoo.get_record(model).weights)}
+    models = list(wanted) if name == "buildup" else [n for n in wanted if n in bundled][:most]
+    return ["analyze", name, *models, "--data", "digits", "--out", f"{OUT}/{name}", *extra.split()]
 
 
-def measure(verb: str) -> None:
-    """Run a page's command; keep its figure and numbers."""
-    arguments = command(verb)
-    folder = ROOT / OUT / verb
+def measure(name: str) -> None:
+    """Run a figure's command; keep figure and numbers."""
+    arguments = command(name)
+    verb = arguments[1]
+    folder = ROOT / OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     print("convattn", " ".join(arguments), flush=True)
-    subprocess.run([sys.executable, "-m", "zoo", *arguments], cwd=ROOT, check=True)
+    words = (shlex.quote(word) if "*" not in word else word for word in arguments)
+    line = " ".join([shlex.quote(sys.executable), "-m", "zoo", *words])
+    subprocess.run(line, shell=True, cwd=ROOT, check=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
     MEASURED.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{verb}.png")
+    shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{name}.png")
     found = json.loads((folder / f"{verb}.json").read_text(encoding="utf-8"))
     found["summary"] = [_summary(result) for result in found["results"]]
     if verb == "landscape":
@@ -87,7 +100,7 @@ def measure(verb: str) -> None:
                          and abs(row["y"]) in (0, 1)]  # fmt: skip
     kept = {key: found[key] for key in KEPT if key in found}
     text = json.dumps(kept, indent=1) + "\n"
-    (MEASURED / f"{verb}.json").write_text(text, encoding="utf-8")
+    (MEASURED / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +108,9 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if not isinstance(value, list | dict)}
 
 
-def parts(verb: str) -> dict[str, str]:
-    """Generated parts of a page."""
-    found = json.loads((MEASURED / f"{verb}.json").read_text(encoding="utf-8"))
+def parts(name: str) -> dict[str, str]:
+    """Generated parts of a figure."""
+    found = json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
     machine = found["machine"]
     where = f" on {found['data']}, {found['images']} images" if "data" in found else ""
     note = (
@@ -107,8 +120,8 @@ def parts(verb: str) -> dict[str, str]:
     run = f"```\nconvattn {_wrapped(found['command'])}\n```"
     return {
         "command": run,
-        "numbers": "\n".join(analysis_claims.table(verb, found)) + f"\n\n{note}",
-        "claims": "\n".join(f"- {line}" for line in analysis_claims.claims(verb, found)),
+        "numbers": "\n".join(analysis_claims.table(name, found)) + f"\n\n{note}",
+        "claims": "\n".join(f"- {line}" for line in analysis_claims.claims(name, found)),
     }
 
 
@@ -118,16 +131,22 @@ def _wrapped(text: str) -> str:
     return text.replace(" --data", " \\\n    --data", 1) if len(text) > 88 else text
 
 
-def render(verb: str, text: str) -> str:
-    """A page with its generated parts renewed. Raises: ValueError for a missing part."""
-    for name, content in parts(verb).items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        if begin not in text or end not in text:
-            raise ValueError(f"{verb}.md has no part {begin} ... {end}")
-        pattern = re.escape(begin) + r".*?" + re.escape(end)
-        new = f"{begin}\n{content}\n{end}"
-        text = re.sub(pattern, lambda _, new=new: new, text, flags=re.DOTALL)
-    return text
+def pages() -> dict[str, dict[str, Part]]:
+    """Page -> its generated parts; those of sweep.md carry the figure's name in front."""
+    found = {verb: _parts_by_name(verb) for verb in SUBJECTS}
+    sweeps = [(name, _parts_by_name(name)) for name in SWEEPS]
+    found["sweep"] = {
+        f"{name}-{part}": content
+        for name, by_name in sweeps
+        for part, content in by_name.items()
+        if part != "command"
+    }
+    return found
+
+
+def _parts_by_name(name: str) -> dict[str, Part]:
+    made = parts(name)
+    return {part: (lambda content=content: content) for part, content in made.items()}
 
 
 def main() -> None:
@@ -135,21 +154,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--only", default=",".join(SUBJECTS))
+    parser.add_argument("--only", default=",".join(SUBJECTS), help="Figures.")
     options = parser.parse_args()
-    verbs = options.only.split(",")
     if options.run:
-        for verb in verbs:
-            measure(verb)
+        for name in options.only.split(","):
+            measure(name)
     stale = []
-    for verb in verbs:
-        page = PAGES / f"{verb}.md"
-        old = page.read_text(encoding="utf-8")
-        new = render(verb, old)
+    for page, content in pages().items():
+        path = PAGES / f"{page}.md"
+        old = path.read_text(encoding="utf-8")
+        new = renew(old, content, path.name)
         if new != old:
-            stale.append(verb)
+            stale.append(page)
             if not options.check:
-                page.write_text(new, encoding="utf-8")
+                path.write_text(new, encoding="utf-8")
     if options.check and stale:
         sys.exit(f"out of date: {', '.join(stale)}; run `make analyses`")
 

@@ -6,6 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from . import sweep_claims
+from .sweep_claims import verdict
+
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
 
@@ -59,14 +62,6 @@ def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
     return found
 
 
-def _verdict(claim: str, share: float) -> str:
-    """How far a claim of a paper is seen: in at least three quarters of the cases, or in at most
-    one.
-    """
-    word = "seen" if share >= 0.75 else "not seen" if share <= 0.25 else "seen in part only"
-    return f"The papers' claim that {claim} is {word} on these models."
-
-
 def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
     def sentences(found: Found) -> Any:
         lowered: list[bool] = []
@@ -80,7 +75,7 @@ def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
                     parts.append(f"{sum(falls)} of {len(values)} {kind} units")
             yield f"`{model}`: {what} falls after {', '.join(parts)}."
         if lowered:
-            yield _verdict(f"attention lowers {what}", sum(lowered) / len(lowered))
+            yield verdict(f"attention lowers {what}", sum(lowered) / len(lowered))
 
     return sentences
 
@@ -120,7 +115,7 @@ def _filters(found: Found) -> Any:
                     f"gain {_mean(gains):.2f}."
                 )
     shares = [r["gain"] < 0 for r in found["rows"] if r["kind"] == "attention"]
-    yield _verdict("attention is a low-pass filter", sum(shares) / len(shares))
+    yield verdict("attention is a low-pass filter", sum(shares) / len(shares))
 
 
 def _nonlocality(found: Found) -> Any:
@@ -135,7 +130,7 @@ def _gates(found: Found) -> Any:
         values = ", ".join(f"{r['gate']:.2f}" for r in rows)
         yield f"`{model}`: mean gates {values}; every gate starts at sigmoid(1) = 0.73."
     moved = [row["gate"] < 0.5 for row in _layers(found["rows"], ("gate",))]
-    yield _verdict("gates of upper layers fall towards 0", sum(moved) / len(moved))
+    yield verdict("gates of upper layers fall towards 0", sum(moved) / len(moved))
 
 
 def _attention(found: Found) -> Any:
@@ -263,6 +258,9 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "hessian": _hessian_table,
     "robustness": _robustness_table,
     "noise": _noise_table,
+    "kernel-size": _without("model", "others"),
+    "kernel-size-hessian": _hessian_table,
+    **sweep_claims.TABLES,
 }
 _CLAIMS: dict[str, Callable[[Found], Any]] = {
     "fourier": _by_kind("change", 0.0, "the highest frequency"),
@@ -279,4 +277,6 @@ _CLAIMS: dict[str, Callable[[Found], Any]] = {
     "robustness": _robustness,
     "noise": _noise,
     "buildup": _buildup,
+    "kernel-size-hessian": _hessian,
+    **sweep_claims.CLAIMS,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from export.latency import Run, Say, Timing, limited_threads, measure_rounds, ratio_of
+from export.speed.latency import Run, Say, Timing, limited_threads, measure_rounds, ratio_of
 from zoo.costs import read_costs
 from zoo.errors import ConfigError
 

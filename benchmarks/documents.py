@@ -48,7 +48,7 @@ def models() -> str:
             f"{row['images_per_s']:.1f}",
             f"{row['of_eager']['value']:.2f}",
         )
-        for model in tables.read("model")["models"]
+        for model in tables.speeds()
         for row in model["candidates"]
     ]
     header = ("model, batch 1", "run by", "p50 ms", "p90 ms", "p99 ms", "images/s", "of eager")
@@ -86,7 +86,9 @@ def measured_on() -> str:
     """Machine, versions, threads and parent commits of all files."""
     groups = tables.read("attention")["groups"]
     files = {f"attention, {name}": found for name, found in groups.items()}
-    files |= {name: tables.read(name) for name in ("model", "export", "start", "load")}
+    runs = {(found["command"], found["parent_commit"]): found for found in tables.speeds()}
+    files |= {f"model, run {n}": found for n, found in enumerate(runs.values(), 1)}
+    files |= {name: tables.read(name) for name in ("export", "start", "load")}
     lines = [
         (
             name,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from export.comparison.reference import eval_copy, float64_logits
 from export.description import describe
-from export.latency import Run, limited_threads, ratio_of
-from export.reference import eval_copy, float64_logits
 from export.runtime import open_onnx
+from export.sessions.unverified import write_unverified_onnx
 from export.spec import ExportSpec
-from export.unverified import write_unverified_onnx
+from export.speed.latency import Run, limited_threads, ratio_of
 from zoo.errors import ZooError
 
 from .attention import Settings

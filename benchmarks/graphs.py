@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from export.description import describe
-from export.latency import Run, Say
-from export.program import quiet, root_cause
+from export.graph.program import quiet, root_cause
 from export.runtime import open_onnx
+from export.sessions.unverified import write_unverified_onnx
 from export.spec import INPUT_NAME, OUTPUT_NAME, ExportSpec
-from export.unverified import write_unverified_onnx
+from export.speed.latency import Run, Say
 from zoo.errors import ConfigError, ExportError
 
 from .peers import plain_fcvit, plain_vit, timm_convit, unfolded

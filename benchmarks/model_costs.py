@@ -3,7 +3,7 @@
 Counted on the meta device: no weights, no arithmetic. MACs are half of what torch's flop counter
 reports (matrix products, convolutions, attention) for one image of the model's input size.
 
-    python benchmarks/model_costs.py
+    python -m benchmarks.model_costs
 """
 
 from __future__ import annotations

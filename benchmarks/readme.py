@@ -1,6 +1,6 @@
 """Rewrite the generated parts of README.md and docs/ from measured files; `--check` only compares.
 
-    python benchmarks/readme.py [--check]
+    python -m benchmarks.readme [--check]
 
 A part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. Nothing in it is typed by hand:
 the accuracy, parity and benchmark tables come from model_cards/measured/, the demo's output from
@@ -10,7 +10,6 @@ docs/demo.txt.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,10 @@ from typing import Any
 
 import zoo
 
+from . import documents
+from .marked import Part, renew
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 MEASURED = ROOT / "model_cards" / "measured"
 
 
@@ -34,26 +35,49 @@ def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def accuracy() -> str:
-    """Accuracy of bundled weights on validation and test parts."""
+    """Accuracy of bundled weights on validation and test parts, and over seeds."""
     lines = [
-        "| weights | validation | test | 95 % interval (test) | training |",
-        "|---|---|---|---|---|",
+        "| weights | validation | test | 95 % interval | seeds: mean test, 95 % interval "
+        "| recipe, seed | training | size |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in _measured("accuracy.json"):
         results = found["results"]
         validation, test = results["digits/validation"], results["digits/test"]
         low, high = test["interval95_percent"]
         run = _read(name, "training.json")
-        training = f"{run['seconds']:.0f} s on {run['machine']['cores']} cores"
+        record = zoo.get_record(name).selected
         lines.append(
             f"| `{name}` | {validation['acc1_percent']:.1f} % "
             f"({validation['correct']}/{validation['total']}) | {test['acc1_percent']:.1f} % "
-            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % | {training} |"
+            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % | {_seeds(run)} "
+            f"| `{record.recipe}`, {record.seed} | {run['seconds']:.0f} s "
+            f"| {record.size_bytes / 1e6:.2f} MB |"
         )
     return "\n".join(lines)
 
 
+def _seeds(run: dict[str, Any]) -> str:
+    """Mean over seeds with its interval (Student's t); a single run has none."""
+    seeds = run["seeds"]
+    if len(seeds["runs"]) == 1:
+        return "one"
+    found = seeds["test_acc1_percent"]
+    low, high = found["interval95"]
+    return f"{len(seeds['runs'])}: {found['mean']:.1f} % ({low:.1f} to {high:.1f})"
+
+
 def parity() -> str:
+    """The float32 ONNX file of every model that was measured."""
+    return _parity_table(lambda file: file == "onnx/model.onnx")
+
+
+def parity_of_all() -> str:
+    """Every file of every model that was measured, eager float32 first."""
+    return _parity_table(lambda file: True)
+
+
+def _parity_table(wanted: Callable[[str], bool]) -> str:
     """Error of exported files against float64, beside eager float32's own."""
     lines = [
         "| model | file | ran on | max error | eager float32 | ratio | same top-1 |",
@@ -63,17 +87,18 @@ def parity() -> str:
     of_random = [(name, _read(name, "parity.json")) for name in random]
     for name, found in (*_measured("parity.json"), *of_random):
         for row in found["summary"]:
-            lines.append(
-                f"| `{name}` | {row['file']} | {row['provider']} | {row['max_abs_error']:.1e} | "
-                f"{row['eager_max_abs_error']:.1e} | {row['ratio']:.2f} | "
-                f"{100 * row['top1_agreement']:.0f} % |"
-            )
+            if wanted(row["file"]):
+                lines.append(
+                    f"| `{name}` | {row['file']} | {row['provider']} | {row['max_abs_error']:.1e} "
+                    f"| {row['eager_max_abs_error']:.1e} | {row['ratio']:.2f} | "
+                    f"{100 * row['top1_agreement']:.0f} % |"
+                )
     return "\n".join(lines)
 
 
 def cards() -> str:
     """All weights that load by name, and one picture of a card."""
-    from export.card_index import weights_table
+    from export.cards.index import weights_table
 
     name = "convit_nano.digits"
     picture = f"![The steps of {name}](model_cards/images/{name}/architecture.png)"
@@ -132,38 +157,38 @@ def goldens() -> str:
     return "\n".join(lines)
 
 
+def _printed(file: str, start: str = "") -> str:
+    """What a command printed, from the text `start` on."""
+    text = (ROOT / "docs" / file).read_text(encoding="utf-8").strip()
+    return f"```text\n{text[text.index(start) :]}\n```"
+
+
 def finetune() -> str:
     """What `make demo-finetune` printed."""
-    text = (ROOT / "docs" / "finetune.txt").read_text(encoding="utf-8").strip()
-    return f"```\n{text}\n```"
+    return _printed("finetune.txt")
 
 
 def hub() -> str:
     """What `make demo-hub` printed, from loading by name on."""
-    text = (ROOT / "docs" / "hub.txt").read_text(encoding="utf-8").strip()
-    return f"```\n{text[text.index('2. zoo.create_model') :]}\n```"
+    return _printed("hub.txt", "2. zoo.create_model")
 
 
 def demo() -> str:
     """What `make demo` printed."""
-    text = (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").strip()
-    return f"```\n{text}\n```"
+    return _printed("demo.txt")
+
+
+def parity_run() -> str:
+    """What `convattn verify --per-node` printed in `make measured`."""
+    return _printed("parity.txt")
 
 
 def benchmark_highlights() -> str:
     """The goals that tell most, with what was measured."""
-    from benchmarks import documents
-
     return documents.highlights()
 
 
-def _benchmark_parts() -> dict[str, Callable[[], str]]:
-    from benchmarks import documents
-
-    return documents.PARTS
-
-
-PARTS: dict[str, Callable[[], str]] = {
+PARTS: dict[str, Part] = {
     "goldens": goldens,
     "accuracy": accuracy,
     "cards": cards,
@@ -175,24 +200,19 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
-def render(text: str, parts: dict[str, Callable[[], str]], file: str) -> str:
-    """A document with every generated part renewed. Raises: ValueError for a missing part."""
-    for name, part in parts.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        if begin not in text or end not in text:
-            raise ValueError(f"{file} has no part {begin} ... {end}")
-        pattern = re.escape(begin) + r".*?" + re.escape(end)
-        content = f"{begin}\n{part()}\n{end}"
-        text = re.sub(pattern, lambda _, content=content: content, text, flags=re.DOTALL)
-    return text
+DOCUMENTS: dict[str, dict[str, Part]] = {
+    "README.md": PARTS,
+    "docs/parity.md": {"run": parity_run, "files": parity_of_all},
+    "docs/benchmarks.md": documents.PARTS,
+}
 
 
 def main() -> None:
     """Rewrite the documents, or with --check exit 1 if that would change one."""
-    for file, parts in {"README.md": PARTS, "docs/benchmarks.md": _benchmark_parts()}.items():
+    for file, parts in DOCUMENTS.items():
         path = ROOT / file
         old = path.read_text(encoding="utf-8")
-        new = render(old, parts, file)
+        new = renew(old, parts, file)
         if "--check" in sys.argv[1:] and new != old:
             sys.exit(f"{file} is out of date; run `make docs`")
         if new != old:

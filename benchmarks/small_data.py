@@ -1,8 +1,8 @@
 """How accuracy falls with fewer training images: figure and table of the small-data sweep.
 
     convattn train --sweep small-data --out runs/small-data     # 48 short runs
-    python benchmarks/small_data.py runs/small-data             # keep the measurement, draw
-    python benchmarks/small_data.py                             # draw again
+    python -m benchmarks.small_data runs/small-data             # keep the measurement, draw
+    python -m benchmarks.small_data                             # draw again
 
 The first form writes model_cards/measured/small-data.json; both write docs/small_data.md and
 docs/images/small_data.png from it.
@@ -119,7 +119,7 @@ in `model_cards/measured/small-data.json`. Made by
 
 ```
 convattn train --sweep small-data --out runs/small-data
-python benchmarks/small_data.py runs/small-data
+python -m benchmarks.small_data runs/small-data
 ```
 """
 

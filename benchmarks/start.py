@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from export.latency import Run, Timing, measure_rounds
+from export.speed.latency import Run, Timing, measure_rounds
 
 from .attention import Settings
 from .subjects import ROOT

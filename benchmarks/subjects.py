@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.latency import Run, limited_threads, peak_memory_mib
+from export.speed.latency import Run, limited_threads, peak_memory_mib
 from zoo.errors import ConfigError, ResourceError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -73,6 +73,12 @@ def read(name: str) -> dict[str, Any]:
     return content
 
 
+def speeds() -> list[dict[str, Any]]:
+    """model_cards/measured/NAME/speed.json of all models that were measured on the CPU."""
+    paths = sorted(MEASURED.glob("*/speed.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def load_row(found: dict[str, Any]) -> dict[str, Any]:
     """The goal of loading, from what `bench load` measured of convit_base.
 

@@ -61,6 +61,6 @@ class Moments:
         return [Estimate(mean, mean - h, mean + h, self.count) for mean, h in pairs]
 
 
-def rounded(value: float, digits: int = 6) -> float | None:
-    """`value` with so many significant digits; None, JSON's null, if it is not finite."""
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+def rounded(value: float) -> float | None:
+    """`value` with six significant digits; None, JSON's null, if it is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

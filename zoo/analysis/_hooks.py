@@ -15,8 +15,8 @@ from ..errors import AnalysisError
 
 
 @contextmanager
-def unchanged(model: nn.Module, grad: bool = False) -> Iterator[nn.Module]:
-    """The model in eval mode, without gradients unless `grad`; afterwards all is as before.
+def unchanged(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode, without gradients; afterwards all is as before.
 
     Restored, also when the work inside is interrupted: the mode of every module, `requires_grad` of
     every parameter, and torch's random state on the CPU and, where it is in use, on CUDA.
@@ -29,7 +29,7 @@ def unchanged(model: nn.Module, grad: bool = False) -> Iterator[nn.Module]:
     state = torch.get_rng_state()
     try:
         model.eval()
-        with torch.set_grad_enabled(grad):
+        with torch.no_grad():
             yield model
     finally:
         for module, training in modes:

@@ -101,7 +101,9 @@ def visit_attention(
     layers = attention_layers(model)
     modules = dict(model.named_modules())
     if feed is not None and feed not in modules:
-        raise AnalysisError(f"no module {feed!r} to feed to the attention layers")
+        raise AnalysisError(
+            f"no module {feed!r} to feed to the attention layers; named_modules() lists them"
+        )
     size: list[int] = [0, 0]
     fed: list[Tensor] = []
 

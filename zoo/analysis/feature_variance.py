@@ -34,11 +34,6 @@ def map_variances(maps: Tensor) -> Tensor:
     return maps.flatten(2).var(-1).mean(1)
 
 
-def feature_map_variance(maps: Tensor) -> Tensor:
-    """The number of how-do-vits-work for a batch of maps. Shape: (B, C, h, w) -> ()."""
-    return map_variances(maps).mean()
-
-
 @dataclass(frozen=True)
 class UnitVariance:
     """Variance of one unit's maps; `ratio` is relative to the unit before (None for the first)."""

@@ -138,7 +138,9 @@ def layer_gains(
             done += len(images)
             on_step(done)
     if not found:
-        raise AnalysisError(f"{name} has no attention or convolution that keeps the map's size")
+        raise AnalysisError(
+            f"{name} has no attention or convolution that keeps the map's size; use another model"
+        )
     rows = tuple(
         LayerGain(key, kind_of(layers[key]), _setting(layers[key]), moments.estimates()[0])
         for key, moments in found.items()

@@ -44,12 +44,6 @@ def log_amplitudes(maps: Tensor) -> Tensor:
     return (amplitudes[:, :, rows, columns] + _EPS).log().mean(1)
 
 
-def relative_log_amplitudes(maps: Tensor) -> Tensor:
-    """The curve of a batch of maps, log A(f) - log A(0). Shape: (B, C, h, w) -> (frequencies,)."""
-    mean = log_amplitudes(maps).mean(0)
-    return mean - mean[0]
-
-
 def frequencies(count: int, side: int) -> tuple[float, ...]:
     """Frequencies of the entries, in units of pi, for maps whose shorter side is `side`."""
     return tuple(2 * k / side for k in range(count))

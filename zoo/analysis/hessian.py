@@ -52,7 +52,9 @@ def hessian_product(
         if value.requires_grad
     }
     if not leaves:
-        raise AnalysisError("no parameter requires gradients: there is no Hessian")
+        raise AnalysisError(
+            "no parameter requires gradients: there is no Hessian; unfreeze some (requires_grad_)"
+        )
     weights = tuple(leaves.values())
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
         loss = F.cross_entropy(functional_call(model, leaves, (x,)), targets)
@@ -195,10 +197,9 @@ def hessian_spectrum(
             if number == 1 and settings.density_steps:
                 density = _density(product, size, settings, generator)
             on_step(number)
-    share = sum(done) / len(done)
     return HessianResult(
-        name, _definition(settings), tuple(values), tuple(steps), share, settings.weight_decay,
-        size, largest, *density,
+        name, _definition(settings), tuple(values), tuple(steps), sum(done) / len(done),
+        settings.weight_decay, size, largest, *density,
     )  # fmt: skip
 
 

@@ -171,5 +171,5 @@ def check_batches(batches: Iterable[Any]) -> list[tuple[Tensor, Tensor]]:
 
     kept = [(images.cpu(), targets.cpu()) for images, targets in read_batches(batches, True)]
     if not kept:
-        raise AnalysisError("no batches", code="empty_loader")
+        raise AnalysisError("no batches; pass at least one with images", code="empty_loader")
     return kept

@@ -24,6 +24,7 @@ from ._results import Result
 
 Array = np.ndarray[Any, Any]
 Logits = Callable[[Array], Array]
+_BATCH = 64  # images at once
 
 DEFINITION = (
     "accuracy on images plus noise of one frequency band: signs of normal noise times {eps:g}, on "
@@ -163,8 +164,7 @@ def noise_study(
     Raises: AnalysisError for no images or one class only, ConfigError for a band outside [0, 1].
     """
     settings = settings or NoiseSettings()
-    bands = settings.bands
-    _check(targets, bands)
+    _check(targets, settings.bands)
     generator = np.random.default_rng(settings.seed)
     whole = _correct(logits, images, targets)
 
@@ -181,9 +181,9 @@ def noise_study(
     found: list[tuple[BandAccuracy, ...]] = []
     for make in tests:
         rows = []
-        for f in bands:
+        for f in settings.bands:
             rows.append(_compared(f, whole, _correct(logits, make(f), targets)))
-            on_step(len(found) * len(bands) + len(rows))
+            on_step(len(found) * len(settings.bands) + len(rows))
         found.append(tuple(rows))
     text = DEFINITION.format(eps=settings.eps, width=settings.width)
     return NoiseResult(name, text, settings.eps, settings.width, _accuracy(whole), *found)
@@ -191,7 +191,7 @@ def noise_study(
 
 def _check(targets: Array, bands: Sequence[float]) -> None:
     if len(targets) == 0:
-        raise AnalysisError("no images to evaluate on", code="empty_loader")
+        raise AnalysisError("no images to evaluate on; pass at least two", code="empty_loader")
     if len(set(targets.tolist())) == 1:
         raise AnalysisError("all images are of one class; use at least two", code="one_class")
     if not bands or min(bands) < 0 or max(bands) > 1:
@@ -209,9 +209,9 @@ def _compared(frequency: float, whole: Array, left: Array) -> BandAccuracy:
     return BandAccuracy(frequency, _accuracy(left), drop, (drop - half, drop + half))
 
 
-def _correct(logits: Logits, images: Array, targets: Array, batch_size: int = 64) -> Array:
+def _correct(logits: Logits, images: Array, targets: Array) -> Array:
     rows = [
-        np.asarray(logits(images[i : i + batch_size])).argmax(-1) == targets[i : i + batch_size]
-        for i in range(0, len(images), batch_size)
+        np.asarray(logits(images[i : i + _BATCH])).argmax(-1) == targets[i : i + _BATCH]
+        for i in range(0, len(images), _BATCH)
     ]
     return np.concatenate(rows)

@@ -125,7 +125,7 @@ def corruption_robustness(
         table.append(CorruptedAccuracy(corruption, severity, _measure(logits, batches, corruption)))
         on_step(len(table))
     if not table:
-        raise AnalysisError("no corrupted sets", code="empty_loader")
+        raise AnalysisError("no corrupted sets; pass at least one", code="empty_loader")
     mean = sum(row.accuracy.percent for row in table) / len(table)
     text = DEFINITION.format(reference=reference.name if reference else "none", data=data).strip()
     mce = _mce(table, reference.errors) if reference else None
@@ -138,7 +138,9 @@ def _measure(logits: Logits, batches: Iterable[tuple[Array, Array]], what: str) 
         correct += int((np.asarray(logits(images)).argmax(-1) == targets).sum())
         total += len(targets)
     if not total:
-        raise AnalysisError(f"the set of {what} is empty", code="empty_loader")
+        raise AnalysisError(
+            f"the set of {what} is empty; leave it out, or pass its images", code="empty_loader"
+        )
     return Accuracy(correct, total)
 
 
@@ -148,6 +150,9 @@ def _mce(table: list[CorruptedAccuracy], reference_errors: Mapping[str, float]) 
         errors.setdefault(row.corruption, []).append(1 - row.accuracy.percent / 100)
     unknown = [corruption for corruption in errors if corruption not in reference_errors]
     if unknown:
-        raise AnalysisError(f"the reference has no error for {', '.join(unknown)}")
+        raise AnalysisError(
+            f"the reference has no error for {', '.join(unknown)}; it has "
+            f"{', '.join(reference_errors)}"
+        )
     ratios = [sum(e) / len(e) / reference_errors[corruption] for corruption, e in errors.items()]
     return 100 * sum(ratios) / len(ratios)

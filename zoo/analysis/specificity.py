@@ -133,8 +133,9 @@ def _responses(model: nn.Module, loader: Iterable[Any], on_step: OnStep) -> tupl
         found.setdefault(unit, TwoWayVariance()).add(maps.flatten(2).transpose(1, 2))
 
     visit_maps(model, loader, visit, on_step=on_step)
-    if any(variance.count < 2 for variance in found.values()):
-        raise AnalysisError("specificity compares images: at least two are needed")
+    fewest = min((variance.count for variance in found.values()), default=2)
+    if fewest < 2:
+        raise AnalysisError(f"specificity compares images: at least two are needed; got {fewest}")
     shares = []
     for unit, variance in found.items():
         images, queries = variance.shares()

@@ -96,7 +96,10 @@ def read_sweep(directory: str | Path) -> tuple[str, str, tuple[SweepRow, ...]]:
             code="sweep",
         ) from None
     if not rows:
-        raise AnalysisError(f"{path} holds no finished runs", code="sweep")
+        raise AnalysisError(
+            f"{path} holds no finished runs; continue it with `convattn train --sweep`",
+            code="sweep",
+        )
     return model, source, rows
 
 
@@ -136,25 +139,32 @@ def sweep_study(
             f"the setting {chosen!r} does not vary in this sweep; those that do: "
             f"{', '.join(varying) or 'none'}"
         )
+    points = _points(rows, chosen, [key for key in varying if key != chosen], part)
+    seeds = max(point.seeds for point in points)
+    text = DEFINITION.format(part=part, setting=chosen, seeds=seeds, data=f"{model} on {data}.")
+    return SweepResult(model, text, chosen, tuple(points), rows)
+
+
+def _points(
+    rows: Sequence[SweepRow], setting: str, others: Sequence[str], part: str
+) -> list[SweepPoint]:
+    """Seeds averaged; series by series, each in the order of the values. Raises: AnalysisError."""
     groups: dict[tuple[str, str], list[float]] = {}
     values: dict[str, Any] = {}
     for row in rows:
-        value = row.settings.get(chosen)
-        others = _label(row, [key for key in varying if key != chosen])
+        value = row.settings.get(setting)
         accuracy = row.validation_percent if part == "validation" else row.test_percent
         if accuracy is None:
             raise AnalysisError("this sweep measured no test part; use part='validation'")
         values[_text(value)] = value
-        groups.setdefault((others, _text(value)), []).append(accuracy)
+        groups.setdefault((_label(row, others), _text(value)), []).append(accuracy)
     points = [
-        SweepPoint(values[key], others, sum(a) / len(a), min(a), max(a), len(a))
-        for (others, key), a in groups.items()
+        SweepPoint(values[key], series, sum(a) / len(a), min(a), max(a), len(a))
+        for (series, key), a in groups.items()
     ]
-    series = list(dict.fromkeys(point.others for point in points))
-    points.sort(key=lambda point: (series.index(point.others), _order(point.value)))
-    seeds = max(point.seeds for point in points)
-    text = DEFINITION.format(part=part, setting=chosen, seeds=seeds, data=f"{model} on {data}.")
-    return SweepResult(model, text, chosen, tuple(points), rows)
+    order = list(dict.fromkeys(point.others for point in points))
+    points.sort(key=lambda point: (order.index(point.others), _order(point.value)))
+    return points
 
 
 def varying_settings(rows: Sequence[SweepRow]) -> list[str]:

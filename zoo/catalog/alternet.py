@@ -1,6 +1,7 @@
 """AlterNet: plans, licences, weights."""
 
 from ..records import Family, InputSpec, Licence
+from ._digits import digits_weights
 
 # One string per stage, one letter per block: C convolution, A attention (zoo.models.alternet).
 _BASIC = {"bottleneck": False}
@@ -75,7 +76,16 @@ FAMILY = Family(
         "head_dim": 8,
         "stem_pool": False,
     },
-    weights=(),
+    weights=(
+        digits_weights(
+            "alternet_nano",
+            "1.0.0",
+            "f9930f5224fd1b73e1cde94c417848239288641f52163bcebd208862481128df",
+            922104,
+            recipe="digits-short",
+            seed=1,
+        ),
+    ),
     cite_note="Cite Park & Kim 2022. No weights and no table of accuracies were published.",
     not_exportable={
         "dynamic-size": "its windows are padded and masked by the size of the map; "

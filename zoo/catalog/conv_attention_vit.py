@@ -1,6 +1,7 @@
 """The vision transformer with 2-D convolutional self-attention: sizes, licences, weights."""
 
-from ..records import Family, InputSpec, Licence, WeightsRecord
+from ..records import Family, InputSpec, Licence
+from ._digits import digits_weights
 
 
 def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int]:
@@ -71,17 +72,19 @@ FAMILY = Family(
         "mlp_dim": 48,
     },
     weights=(
-        WeightsRecord(
-            model="conv_attention_vit_nano",
-            tag="digits",
-            version="1.0.0",
-            bundled="conv_attention_vit_nano.digits-1.0.0.safetensors",
-            sha256="84244106b244328027b08bb9993a6f80214247c1064f9ea3d80f4e5ef1ac7df8",
-            size_bytes=1245208,
-            architecture_versions=(1,),
-            labels="digits",
-            dataset="scikit-learn's handwritten digits, training part",
-            licence="Apache-2.0",
+        digits_weights(
+            "conv_attention_vit_nano",
+            "1.1.0",
+            "d9d40366edda524e2f75fd36eb1a8e4aaee2a05a31fc7b823f4b33c5c7b2f8c9",
+            1245208,
+            recipe="digits",
+            seed=0,
+        ),
+        digits_weights(
+            "conv_attention_vit_nano",
+            "1.0.0",
+            "84244106b244328027b08bb9993a6f80214247c1064f9ea3d80f4e5ef1ac7df8",
+            1245208,
         ),
     ),
     cite_note="Cite Park & Kim 2022 and Yang et al. 2019. The layer is written for images from "

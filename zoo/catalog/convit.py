@@ -1,6 +1,7 @@
 """ConViT (GPSA): sizes, licences, weights."""
 
 from ..records import CheckpointRecord, Family, InputSpec, Licence, Metric, WeightsRecord
+from ._digits import digits_weights
 
 _HEAD_DIM = {
     "tiny": 48,
@@ -117,17 +118,19 @@ FAMILY = Family(
         "local_up_to_layer": 2,
     },
     weights=(
-        WeightsRecord(
-            model="convit_nano",
-            tag="digits",
-            version="1.0.0",
-            bundled="convit_nano.digits-1.0.0.safetensors",
-            sha256="1a7b70aa1cb1c1496491d00deb41c6e1d17845ebec35d33d838e827d174b45d6",
-            size_bytes=1246128,
-            architecture_versions=(1,),
-            labels="digits",
-            dataset="scikit-learn's handwritten digits, training part",
-            licence="Apache-2.0",
+        digits_weights(
+            "convit_nano",
+            "1.1.0",
+            "cccbf7e07c0361daed95477bf84efca23d27dbd23fbe0563b994eb84ad04c3c2",
+            1246128,
+            recipe="digits",
+            seed=1,
+        ),
+        digits_weights(
+            "convit_nano",
+            "1.0.0",
+            "1a7b70aa1cb1c1496491d00deb41c6e1d17845ebec35d33d838e827d174b45d6",
+            1246128,
         ),
         *(_hub(size) for size in _TIMM),
     ),

@@ -1,6 +1,7 @@
 """Our small image encoder of convolutional self-attention (CSAN): sizes, licences."""
 
 from ..records import Family, InputSpec, Licence
+from ._digits import digits_weights
 
 FAMILY = Family(
     name="csan_encoder",
@@ -55,6 +56,16 @@ FAMILY = Family(
         "half_width": 2,
         "local_layers": 2,
     },
+    weights=(
+        digits_weights(
+            "csan_encoder_nano",
+            "1.0.0",
+            "b17c60f8e9d391ed7fba6e36d8ba253239f1ecb9a95ee3d2cc06030eb600d9f0",
+            1249344,
+            recipe="digits",
+            seed=0,
+        ),
+    ),
     cite_note="Cite Yang et al. for the attention. They apply it to text; the image encoder around "
     "it is ours and not a published result.",
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..records import CheckpointRecord, Family, InputSpec, Licence, Metric
+from ._digits import digits_weights
 
 _WIDTHS = (64, 128, 320, 512)
 
@@ -83,6 +84,16 @@ FAMILY = Family(
         "fc_min_value": 8,
         "layer_scale_init_value": 0.1,
     },
+    weights=(
+        digits_weights(
+            "fcvit_nano",
+            "1.0.0",
+            "27af12124482a19ce8c8f6b92032e7682f4ba61d993614de842dad7be569033a",
+            1393200,
+            recipe="digits-short",
+            seed=1,
+        ),
+    ),
     checkpoints=tuple(_file(size) for size in _TOP1),
     checkpoint_variants=(  # backbones in detection and segmentation checkpoints
         {"features_only": True},

@@ -1,5 +1,6 @@
 """Swin transformer of how-do-vits-work: sizes, licences, original names."""
 
+from ._digits import digits_weights
 from ._hdvw import NANO_INPUT, hdvw_family
 
 
@@ -59,6 +60,16 @@ FAMILY = hdvw_family(
         "window_size": 4,
         "pools": (2, 2),
     },
+    weights=(
+        digits_weights(
+            "hdvw_swin_nano",
+            "1.0.0",
+            "6438c046fb2e45cb460a1f8c5261b2c401cd30b2fe5d5c9c1cc85a11d5a1c663",
+            833552,
+            recipe="digits-short",
+            seed=0,
+        ),
+    ),
     not_exportable={
         "dynamic-size": "its windows are padded and masked by the size of the map; "
         "export each size with --img-size"

@@ -1,5 +1,6 @@
 """Vision transformer of how-do-vits-work: sizes, licences, original names."""
 
+from ._digits import digits_weights
 from ._hdvw import NANO_INPUT, TOKEN_KEYWORDS, hdvw_family, token_aliases
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
@@ -58,6 +59,16 @@ FAMILY = hdvw_family(
         "head_dim": 8,
         "mlp_dim": 48,
     },
+    weights=(
+        digits_weights(
+            "hdvw_vit_nano",
+            "1.0.0",
+            "5f4aeebe86637ad894940fa3093b554d7cb260e8660c50867050f22d2a5d87d4",
+            1245592,
+            recipe="digits",
+            seed=0,
+        ),
+    ),
     aliases=token_aliases("vit", _SHORT),
     alias_keywords=TOKEN_KEYWORDS,
 )

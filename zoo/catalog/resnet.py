@@ -1,5 +1,6 @@
 """ResNet: sizes, licences, original names."""
 
+from ._digits import digits_weights
 from ._hdvw import (
     CNN_KEYWORDS,
     NANO_INPUT,
@@ -41,6 +42,16 @@ FAMILY = hdvw_family(
         "widths": (8, 12, 16, 24),
         "stem": False,
     },
+    weights=(
+        digits_weights(
+            "resnet_nano",
+            "1.0.0",
+            "ebdfec78ef32a0dcea590135ce3b6559b683884fe3d544dfdf424aa83ec28159",
+            904936,
+            recipe="digits-short",
+            seed=0,
+        ),
+    ),
     checkpoints=(
         cifar100_checkpoint(
             "resnet_50",
