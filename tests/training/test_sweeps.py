@@ -102,6 +102,7 @@ def test_reproducing_needs_weights_that_were_trained_here(tmp_path: Path) -> Non
         cli, ["train", "--reproduce", "resnet_18", "--out", str(tmp_path)], catch_exceptions=True
     )
     assert isinstance(done.exception, zoo.errors.NoWeightsError)
+    assert "no recipe is recorded for weights of resnet_18" in str(done.exception)
 
 
 def test_records_of_trained_weights_name_a_recipe() -> None:
@@ -119,7 +120,9 @@ def test_weights_are_trained_again_by_their_record(
     ours = replace(record.selected, recipe="digits-short", seed=7)
     monkeypatch.setattr(zoo.registry, "get_record", lambda name: replace(record, selected=ours))
     words = ["train", "--reproduce", "convit_nano", "--epochs", "1", "--out", str(tmp_path)]
-    done = CliRunner().invoke(cli, words)
+    done = CliRunner().invoke(cli, [*words, "--json"])
+    reproduction = json.loads(done.stdout)["reproduction"]
+    assert (reproduction["name"], reproduction["reproduced"]) == (ours.name, False)
     assert isinstance(done.exception, zoo.errors.ParityError)  # one epoch is not enough
     assert done.exception.code == "not_reproduced"
     assert f"{ours.name}: other bytes" in str(done.exception)

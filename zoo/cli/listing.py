@@ -86,6 +86,7 @@ def _weights(record: ModelRecord) -> list[dict[str, object]]:
             "where": _where(w),
             "licence": w.licence or record.family.licence.weights,
             "architecture_versions": list(w.architecture_versions),
+            "recipe": f"{w.recipe}, seed {w.seed}" if w.recipe else "",
             "published": _published(w),
         }
         for w in record.weights
@@ -152,7 +153,8 @@ def info_command(model: str, as_json: bool) -> None:
         click.echo(f"\n{entry.pop('name')}")
         for key, value in entry.items():
             if value not in ("", [], None):
-                click.echo(f"  {key.replace('_', ' '):20}{value}")
+                text = ", ".join(map(str, value)) if isinstance(value, list) else value
+                click.echo(f"  {key.replace('_', ' '):24}{text}")
 
 
 @click.command("cite")

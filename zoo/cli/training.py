@@ -11,7 +11,6 @@ import click
 from ._training_options import RECIPE_FIELDS, key_values, training_options
 
 if TYPE_CHECKING:
-    from ..records import WeightsRecord
     from ..training.jobs import Job
     from ..training.learner import Machine
     from ..training.results import TrainingResult
@@ -92,7 +91,8 @@ def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
     return result
 
 
-def _finish(result: TrainingResult | None, job: Job, options: dict[str, Any]) -> None:
+def _finish(result: TrainingResult | None, job: Job, options: dict[str, Any], **extra: Any) -> None:
+    """Export and report; `extra` joins the metrics in the JSON."""
     from ..training.learner import is_main_process
 
     if result is not None and not is_main_process():
@@ -101,7 +101,8 @@ def _finish(result: TrainingResult | None, job: Job, options: dict[str, Any]) ->
     if options["export"]:
         _export(out, tuple(options["export"]))
     if options["as_json"]:
-        click.echo((out / "metrics.json").read_text().rstrip())
+        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        click.echo(json.dumps({**metrics, **extra}, indent=2))
         return
     if result is None:
         return
@@ -140,40 +141,32 @@ def _export(out: Path, formats: tuple[str, ...]) -> None:
 
 def _reproduce(model: str, options: dict[str, Any]) -> None:
     """Train the weights of a record again, by its recipe and seed, and compare."""
+    from ..errors import NoWeightsError, ParityError
     from ..registry import get_record
     from ..training.jobs import Job
+    from ..training.learner import is_main_process
     from ..training.recipes import get_recipe, scaled
+    from ..training.reproduction import compare_with_release
 
     if model or options["recipe"]:
         raise click.UsageError("--reproduce takes model, data and recipe from the record")
     record = get_record(options["reproduce"])
     weights = record.selected
     if weights is None or not weights.recipe:
-        from ..errors import NoWeightsError
-
         raise NoWeightsError(
-            f"{options['reproduce']} has no weights that were trained here; "
-            "`convattn list --pretrained` shows what there is"
+            f"no recipe is recorded for weights of {options['reproduce']}, so they cannot be "
+            "trained again; `convattn info MODEL` shows which weights have one"
         )
     recipe = scaled(get_recipe(weights.recipe), seed=weights.seed, epochs=options["epochs"])
     job = Job(model=record.name, data=weights.tag, recipe=recipe, config=weights.overrides)
     result = _train(job, options)
-    _finish(result, job, options)
-    if result is not None and not options["as_json"]:
-        _compare(weights, options["out"], job.data)
-
-
-def _compare(weights: WeightsRecord, out: Path, data: str) -> None:
-    from ..errors import ParityError
-    from ..training.learner import is_main_process
-    from ..training.reproduction import compare_with_release
-
     if not is_main_process():
         return
-    found = compare_with_release(weights.name, weights.sha256, out, data)
+    found = compare_with_release(weights.name, weights.sha256, options["out"], job.data)
+    _finish(result, job, options, reproduction=found.to_dict())
     if not found:
         raise ParityError(found.summary(), code="not_reproduced")
-    click.echo(found.summary())
+    click.echo(found.summary(), err=options["as_json"])
 
 
 def _probe(job: Job, options: dict[str, Any]) -> None:
