@@ -1,7 +1,7 @@
 """Run the analyses of docs/analyses and rewrite what their pages take from the results.
 
     python -m benchmarks.analyses --run [--only fourier,noise]    # measure, then rewrite
-    python -m benchmarks.analyses --run --only ablation           # from runs/ablation, see SWEEPS
+    python -m benchmarks.analyses --run --only kernel-size        # from runs/, see SWEEPS
     python -m benchmarks.analyses [--check]                       # rewrite, or compare
 
 Every page has parts between `<!-- begin NAME -->` and `<!-- end NAME -->`: the command, the numbers
@@ -60,7 +60,6 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], int, str]] = {
 # Figures of docs/analyses/sweep.md, from the runs of `convattn train --sweep` in runs/
 SWEEPS: dict[str, str] = {
     "sample-efficiency": "sweep runs/small-data --part test",
-    "ablation": "sweep runs/ablation --part test",
     "kernel-size": "sweep runs/kernel-size --part test --against kernel_size",
     "kernel-size-hessian": "hessian runs/kernel-size/*seed0 --data digits --batch-size 16 --top 2 "
     "--max-iterations 50",

@@ -37,11 +37,6 @@ def _heading(setting: str, value: Any) -> str:
     return f"{100 * value:g} % of the images" if setting == "fraction" else f"{setting} {value}"
 
 
-def _ablation_table(found: Found) -> Rows:
-    lines = _sweep_table("fraction", "keywords")(found)
-    return [{"row": letter, **line} for letter, line in zip("abcdefg", lines, strict=True)]
-
-
 def _shares(found: Found) -> list[dict[str, dict[str, Any]]]:
     """Series by name, for each share of the images."""
     shares: dict[float, dict[str, dict[str, Any]]] = {}
@@ -63,30 +58,6 @@ def _sample_efficiency(found: Found) -> Any:
     yield verdict("ConViT needs fewer images than a plain ViT", sum(ahead) / len(ahead))
 
 
-# claims of table 3 of arXiv:2103.10697: a row that should be better, one that should be worse
-_ORDER = (
-    ("training the gates helps", "a", "b"),
-    ("the convolutional initialisation helps", "a", "c"),
-    ("gated positional attention is better than plain attention", "a", "e"),
-    ("frozen positional attention needs the convolutional initialisation", "f", "g"),
-)
-
-
-def _ablation(found: Found) -> Any:
-    for claim, better, worse in _ORDER:
-        gains, parts = [], []
-        for points in _shares(found):
-            rows = dict(zip("abcdefg", points.values(), strict=True))
-            one, two = rows[better], rows[worse]
-            gains.append(one["acc1_percent"] - two["acc1_percent"])
-            apart = one["low"] > two["high"] or two["low"] > one["high"]
-            note = "no seed overlaps" if apart else "the seeds overlap"
-            share = _heading("fraction", one["fraction"])
-            parts.append(f"{gains[-1]:+.1f} points with {share} ({note})")
-        yield f"Row {better} against row {worse}: {', '.join(parts)}."
-        yield verdict(claim, sum(gain > 0 for gain in gains) / len(gains))
-
-
 def _kernel_size(found: Found) -> Any:
     rows = sorted(found["rows"], key=lambda row: row["kernel_size"])
     best = max(rows, key=lambda row: row["acc1_percent"])
@@ -98,10 +69,8 @@ def _kernel_size(found: Found) -> Any:
 
 TABLES: dict[str, Callable[[Found], Rows]] = {
     "sample-efficiency": _sweep_table("fraction", "model"),
-    "ablation": _ablation_table,
 }
 CLAIMS: dict[str, Callable[[Found], Any]] = {
     "sample-efficiency": _sample_efficiency,
-    "ablation": _ablation,
     "kernel-size": _kernel_size,
 }

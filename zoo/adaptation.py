@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from .layers.position import resample_position_embedding
+from .layers.token_embed import ConvEmbedding, PatchEmbedding
 
 
 def adapt_tensors(
@@ -34,21 +36,36 @@ def adapt_tensors(
 
 
 def _fit(model: nn.Module, key: str, tensor: Tensor, target: Tensor) -> Tensor:
-    if tensor.ndim == 4 and key == _first_convolution(model):
-        return _fit_channels(tensor, target.shape[1])
-    if tensor.ndim == 3 and key.rpartition(".")[2] in ("pos_embed", "pos_embedding"):
-        side = math.isqrt(tensor.shape[1])
-        grid = _grid_of(model, target.shape[1])
-        if side * side == tensor.shape[1] and tensor.shape[2] == target.shape[2]:
-            return resample_position_embedding(tensor, (side, side), grid)
+    if key == _first_weight(model) and tensor.shape[0] == target.shape[0]:
+        return _fit_first(model, key, tensor, target)
+    owner, _, leaf = key.rpartition(".")
+    if tensor.ndim == 3 and leaf in ("pos_embed", "pos_embedding"):
+        positions = model.get_submodule(owner)
+        extra = getattr(positions, "extra", 0)  # of a class token
+        side = math.isqrt(tensor.shape[1] - extra)
+        if side * side == tensor.shape[1] - extra and tensor.shape[2] == target.shape[2]:
+            grid = getattr(positions, "grid", None) or _grid_of(model, target.shape[1] - extra)
+            patches = resample_position_embedding(tensor[:, extra:], (side, side), grid)
+            return torch.cat((tensor[:, :extra], patches), dim=1)
     return tensor
 
 
-def _first_convolution(model: nn.Module) -> str:
+def _first_weight(model: nn.Module) -> str:
+    """Key of the weight that reads the image."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             return f"{name}.weight"
     return ""
+
+
+def _fit_first(model: nn.Module, key: str, tensor: Tensor, target: Tensor) -> Tensor:
+    if tensor.ndim == 4 == target.ndim:
+        return _fit_channels(tensor, target.shape[1])
+    for name, module in model.named_modules():  # a linear layer on patches is a convolution too
+        if isinstance(module, PatchEmbedding | ConvEmbedding) and key.startswith(f"{name}."):
+            channels = module.kernel_of(target).shape[1]
+            return module.weight_of(_fit_channels(module.kernel_of(tensor), channels))
+    return tensor
 
 
 def _fit_channels(weight: Tensor, channels: int) -> Tensor:

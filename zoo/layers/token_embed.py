@@ -45,6 +45,14 @@ class PatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.patch_embedding(pad_to_multiple(x, self.patch_size))
 
+    def kernel_of(self, weight: Tensor) -> Tensor:
+        """The linear weight as that of a convolution: (D, Ph * Pw * C) -> (D, C, Ph, Pw)."""
+        return weight.reshape(len(weight), *self.patch_size, -1).permute(0, 3, 1, 2)
+
+    def weight_of(self, kernel: Tensor) -> Tensor:
+        """The reverse of `kernel_of`."""
+        return kernel.permute(0, 2, 3, 1).flatten(1)
+
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (Gh, Gw) of an image of this (height, width)."""
         return patch_grid(size, self.patch_size)
@@ -79,6 +87,14 @@ class ConvEmbedding(nn.Module):
         kernel = linear.weight.reshape(-1, self.in_chans, self.patch_size, self.patch_size)
         x = F.conv2d(x, kernel, linear.bias, stride=self.stride)  # (B, dim_out, Gh, Gw)
         return x.flatten(2).transpose(1, 2)
+
+    def kernel_of(self, weight: Tensor) -> Tensor:
+        """The linear weight as that of a convolution: (D, C * P * P) -> (D, C, P, P)."""
+        return weight.reshape(len(weight), -1, self.patch_size, self.patch_size)
+
+    def weight_of(self, kernel: Tensor) -> Tensor:
+        """The reverse of `kernel_of`."""
+        return kernel.flatten(1)
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (Gh, Gw) of an image of this (height, width)."""
