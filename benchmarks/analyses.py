@@ -1,7 +1,7 @@
 """Run the analyses of docs/analyses and rewrite what their pages take from the results.
 
     python -m benchmarks.analyses --run [--only fourier,noise]    # measure, then rewrite
-    python -m benchmarks.analyses --run --only kernel-size        # from runs/, see SWEEPS
+    python -m benchmarks.analyses --run --only kernel-size        # from runs/, see TRAININGS
     python -m benchmarks.analyses [--check]                       # rewrite, or compare
 
 Every page has parts between `<!-- begin NAME -->` and `<!-- end NAME -->`: the command, the numbers
@@ -22,7 +22,7 @@ from typing import Any
 
 import zoo
 
-from . import analysis_claims
+from . import analysis_claims, training_claims
 from .marked import Part, renew
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,27 +51,28 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "landscape": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 2,
                   "--grid 15 --images 256"),
     "hessian": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 3,
-                "--batch-size 16 --top 2 --max-iterations 50"),
+                "--batches 12 --batch-size 16 --top 2 --max-iterations 50"),
     "robustness": (_ALL, 4, "--images 128"),
     "noise": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 4,
               "--eps 4"),
     "buildup": (("alternet_nano",), 1, "--epochs 8"),
 }  # fmt: skip
-# Figures of docs/analyses/sweep.md, from the runs of `convattn train --sweep` in runs/
-SWEEPS: dict[str, str] = {
-    "sample-efficiency": "sweep runs/small-data --part test",
-    "kernel-size": "sweep runs/kernel-size --part test --against kernel_size",
-    "kernel-size-hessian": "hessian runs/kernel-size/*seed0 --data digits --batch-size 16 --top 2 "
-    "--max-iterations 50",
-}
+# Figures from the runs of `convattn train` in runs/: page, command
+TRAININGS: dict[str, tuple[str, str]] = {
+    "gates-epochs": ("gates", "gates runs/convit_nano-1 runs/hdvw_vit_nano-0 --data digits"),
+    "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
+    "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),
+    "kernel-size-hessian": ("sweep", "hessian runs/kernel-size/*seed0 --data digits "
+                            "--batches 6 --batch-size 16 --top 1 --max-iterations 30"),
+}  # fmt: skip
 KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "versions",
         "machine", "seed", "parent_commit")  # fmt: skip
 
 
 def command(name: str) -> list[str]:
     """The command of a figure, from "analyze" on; patterns of runs are left to the shell."""
-    if name in SWEEPS:
-        verb, *rest = SWEEPS[name].split()
+    if name in TRAININGS:
+        verb, *rest = TRAININGS[name][1].split()
         return ["analyze", verb, *rest, "--out", f"{OUT}/{name}"]
     wanted, most, extra = SUBJECTS[name]
     bundled = {model for model in wanted if any(w.bundled for w in zoo.get_record(model).weights)}
@@ -89,14 +90,24 @@ def measure(name: str) -> None:
     words = (shlex.quote(word) if "*" not in word else word for word in arguments)
     line = " ".join([shlex.quote(sys.executable), "-m", "zoo", *words])
     subprocess.run(line, shell=True, cwd=ROOT, check=True)
+    keep(name, folder, verb)
+
+
+def keep(name: str, folder: Path, verb: str) -> None:
+    """Keep of a command's output what the pages show."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     MEASURED.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{name}.png")
     found = json.loads((folder / f"{verb}.json").read_text(encoding="utf-8"))
     found["summary"] = [_summary(result) for result in found["results"]]
+    if name == "kernel-size-hessian":
+        training_claims.name_by_setting(found, ROOT / "runs" / "kernel-size", "kernel_size")
+    else:
+        shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{name}.png")
     if verb == "landscape":
         found["rows"] = [row for row in found["rows"] if abs(row["x"]) in (0, 1)
                          and abs(row["y"]) in (0, 1)]  # fmt: skip
+    if name == "gates-epochs":
+        found["rows"] = training_claims.first_and_last(found["results"])
     kept = {key: found[key] for key in KEPT if key in found}
     text = json.dumps(kept, indent=1) + "\n"
     (MEASURED / f"{name}.json").write_text(text, encoding="utf-8")
@@ -131,15 +142,12 @@ def _wrapped(text: str) -> str:
 
 
 def pages() -> dict[str, dict[str, Part]]:
-    """Page -> its generated parts; those of sweep.md carry the figure's name in front."""
+    """Page -> its generated parts; those of `TRAININGS` carry the figure's name in front."""
     found = {verb: _parts_by_name(verb) for verb in SUBJECTS}
-    sweeps = [(name, _parts_by_name(name)) for name in SWEEPS]
-    found["sweep"] = {
-        f"{name}-{part}": content
-        for name, by_name in sweeps
-        for part, content in by_name.items()
-        if part != "command"
-    }
+    for name, (page, _) in TRAININGS.items():
+        made = _parts_by_name(name)
+        made.pop("command")
+        found.setdefault(page, {}).update({f"{name}-{part}": made[part] for part in made})
     return found
 
 

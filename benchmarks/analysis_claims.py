@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from . import sweep_claims
-from .sweep_claims import verdict
+from . import training_claims
+from .training_claims import mean, models_of, verdict
 
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
@@ -34,18 +34,6 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _models(rows: Rows) -> dict[str, Rows]:
-    groups: dict[str, Rows] = {}
-    for row in rows:
-        groups.setdefault(row["model"], []).append(row)
-    return groups
-
-
-def _mean(values: Iterable[float]) -> float:
-    kept = list(values)
-    return sum(kept) / len(kept)
-
-
 def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
     """Means over the heads of each layer."""
     groups: dict[tuple[str, str], Rows] = {}
@@ -54,7 +42,7 @@ def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
     found = []
     for (model, layer), members in groups.items():
         means = {
-            key: _mean(r[key] for r in members if r.get(key) is not None)
+            key: mean(r[key] for r in members if r.get(key) is not None)
             for key in keys
             if any(r.get(key) is not None for r in members)
         }
@@ -65,7 +53,7 @@ def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
 def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
     def sentences(found: Found) -> Any:
         lowered: list[bool] = []
-        for model, rows in _models(found["rows"]).items():
+        for model, rows in models_of(found["rows"]).items():
             parts = []
             for kind in ("attention", "convolution", "mlp"):
                 values = [r[key] for r in rows if r["kind"] == kind and r.get(key) is not None]
@@ -81,7 +69,7 @@ def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
 
 
 def _lesion(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         kept = [r for r in rows if r["drop_percent"] is not None]
         worst = max(kept, key=lambda r: r["drop_percent"])
         yield (
@@ -91,11 +79,11 @@ def _lesion(found: Found) -> Any:
         for kind in ("attention", "mlp", "convolution"):
             drops = [r["drop_percent"] for r in kept if r["kind"] == kind]
             if drops:
-                yield f"`{model}`: mean drop over its {len(drops)} {kind} units {_mean(drops):.1f}."
+                yield f"`{model}`: mean drop over its {len(drops)} {kind} units {mean(drops):.1f}."
 
 
 def _specificity(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         heads = [r for r in rows if r["of"] == "attention" and r["image_share"] is not None]
         if heads:
             low, high = (f(r["image_share"] for r in heads) for f in (min, max))
@@ -105,14 +93,14 @@ def _specificity(found: Found) -> Any:
 
 
 def _filters(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         for kind in ("attention", "convolution"):
             gains = [r["gain"] for r in rows if r["kind"] == kind]
             if gains:
                 count = sum(g < 0 for g in gains)
                 yield (
                     f"{model}: {count} of {len(gains)} {kind} layers lower high frequencies, mean "
-                    f"gain {_mean(gains):.2f}."
+                    f"gain {mean(gains):.2f}."
                 )
     shares = [r["gain"] < 0 for r in found["rows"] if r["kind"] == "attention"]
     yield verdict("attention is a low-pass filter", sum(shares) / len(shares))
@@ -120,13 +108,13 @@ def _filters(found: Found) -> Any:
 
 def _nonlocality(found: Found) -> Any:
     keys = ("nonlocality", "uniform")
-    for model, rows in _models(_layers(found["rows"], keys)).items():
+    for model, rows in models_of(_layers(found["rows"], keys)).items():
         values = ", ".join(f"{r['nonlocality']:.2f}" for r in rows)
         yield f"`{model}`: {values} patches from the first to the last layer."
 
 
 def _gates(found: Found) -> Any:
-    for model, rows in _models(_layers(found["rows"], ("gate", "reach"))).items():
+    for model, rows in models_of(_layers(found["rows"], ("gate", "reach"))).items():
         values = ", ".join(f"{r['gate']:.2f}" for r in rows)
         yield f"`{model}`: mean gates {values}; every gate starts at sigmoid(1) = 0.73."
     moved = [row["gate"] < 0.5 for row in _layers(found["rows"], ("gate",))]
@@ -134,14 +122,14 @@ def _gates(found: Found) -> Any:
 
 
 def _attention(found: Found) -> Any:
-    for model, rows in _models(_layers(found["rows"], ("largest",))).items():
+    for model, rows in models_of(_layers(found["rows"], ("largest",))).items():
         values = ", ".join(f"{r['largest']:.2f}" for r in rows)
         yield f"`{model}`: largest weight of a key, mean over heads, layer by layer {values}."
 
 
 def _similarity(found: Found) -> Any:
     keys = ("query_similarity", "head_similarity", "entropy", "top_share")
-    for model, rows in _models(_layers(found["rows"], keys)).items():
+    for model, rows in models_of(_layers(found["rows"], keys)).items():
         kept = [r for r in rows if "query_similarity" in r]
         if kept:
             values = ", ".join(f"{r['query_similarity']:.2f}" for r in kept)
@@ -156,24 +144,24 @@ def _similarity(found: Found) -> Any:
 
 
 def _landscape(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         [centre] = [r for r in rows if r["x"] == 0 and r["y"] == 0]
         corners = [r["nll"] for r in rows if r["x"] and r["y"] and r["nll"] is not None]
         decay = next(s["weight_decay"] for s in found["summary"] if s["model"] == model)
         yield (
-            f"`{model}`: NLL {centre['nll']:.3f} at the trained weights, {_mean(corners):.2f} at "
+            f"`{model}`: NLL {centre['nll']:.3f} at the trained weights, {mean(corners):.2f} at "
             f"the corners; L2 there {decay * centre['half_squares']:.1f} ((wd/2) sum of squares), "
             f"or {decay * centre['l2']:.1f} (wd times the sum of norms)."
         )
 
 
 def _hessian(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         values = [r["eigenvalue"] for r in rows]
         negative = 100 * sum(v < 0 for v in values) / len(values)
         yield (
             f"`{model}`: {len(values)} eigenvalues, {negative:.0f} % negative, mean of the "
-            f"positive ones {_mean(v for v in values if v > 0):.1f}, largest {max(values):.1f}."
+            f"positive ones {mean(v for v in values if v > 0):.1f}, largest {max(values):.1f}."
         )
 
 
@@ -195,18 +183,18 @@ def _robustness_table(found: Found) -> Rows:
     rows = []
     for name in names:
         row: dict[str, Any] = {"corruption": name.replace("_", " ")}
-        for model, members in _models(found["rows"]).items():
-            row[model] = _mean(r["acc1_percent"] for r in members if r["corruption"] == name)
+        for model, members in models_of(found["rows"]).items():
+            row[model] = mean(r["acc1_percent"] for r in members if r["corruption"] == name)
         rows.append(row)
     return rows
 
 
 def _noise(found: Found) -> Any:
-    for model, rows in _models(found["rows"]).items():
+    for model, rows in models_of(found["rows"]).items():
         drops = {r["frequency_pi"]: r["drop_percent"] for r in rows if r["test"] == "noise"}
         worst = max(drops, key=lambda f: drops[f])
-        low = _mean(d for f, d in drops.items() if f < 0.5)
-        high = _mean(d for f, d in drops.items() if f > 0.5)
+        low = mean(d for f, d in drops.items() if f < 0.5)
+        high = mean(d for f, d in drops.items() if f > 0.5)
         yield (
             f"`{model}`: mean drop {low:.1f} points below 0.5π, {high:.1f} above; most at "
             f"{worst:g}π ({drops[worst]:.1f})."
@@ -260,7 +248,7 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "noise": _noise_table,
     "kernel-size": _without("model", "others"),
     "kernel-size-hessian": _hessian_table,
-    **sweep_claims.TABLES,
+    **training_claims.TABLES,
 }
 _CLAIMS: dict[str, Callable[[Found], Any]] = {
     "fourier": _by_kind("change", 0.0, "the highest frequency"),
@@ -278,5 +266,5 @@ _CLAIMS: dict[str, Callable[[Found], Any]] = {
     "noise": _noise,
     "buildup": _buildup,
     "kernel-size-hessian": _hessian,
-    **sweep_claims.CLAIMS,
+    **training_claims.CLAIMS,
 }

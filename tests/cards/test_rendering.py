@@ -25,7 +25,7 @@ from zoo.lineage import LAYERS, bibtex_of, entries
 from zoo.records import Licence, ModelRecord
 
 from ..contract.helpers import build
-from .conftest import NANO, Edit
+from .conftest import NANO, RANDOM, Edit
 
 
 def section(text: str, title: str) -> str:
@@ -81,7 +81,7 @@ def test_an_accuracy_without_results_is_refused(measured: Path, edit: Edit) -> N
 
 
 def test_a_bench_file_of_another_form_is_named(measured: Path) -> None:
-    (measured / NANO / "speed.json").write_text("{}")
+    (measured / RANDOM / "speed.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"speed\.json.*convattn bench model"):
         facts_of(NANO, measured)
 
@@ -248,16 +248,11 @@ def test_a_failing_verdict_is_shown(measured: Path, edit: Edit) -> None:
 
 def test_speed_is_a_ratio_with_interval_from_the_bench_file(measured: Path) -> None:
     text = section(render(facts_of(NANO, measured)), "Speed")
-    found = json.loads((measured / NANO / "speed.json").read_text("utf-8"))
+    found = json.loads((measured / RANDOM / "speed.json").read_text("utf-8"))
     for candidate in found["candidates"]:
         assert f"| {candidate['by']} | {candidate['of_eager']['value']:.2f} |" in text
-    (measured / NANO / "speed.json").unlink()
+    (measured / RANDOM / "speed.json").unlink()
     assert "Not measured." in section(render(facts_of(NANO, measured)), "Speed")
-
-
-def test_speed_of_an_architecture_does_not_depend_on_its_weights(measured: Path) -> None:
-    (measured / NANO).rename(measured / "convit_nano.other")
-    assert "| ONNX Runtime |" in section(render(facts_of(NANO, measured)), "Speed")
 
 
 def test_licences_of_code_and_weights_are_apart_and_the_conflict_is_shown(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ def _epoch_row(figure: Any, model: str, epochs: Sequence[LayerEpoch]) -> None:
         gates = [(e.epoch, sum(e.gates) / len(e.gates)) for e in entries if e.gates]
         if gates:
             gate.plot(*zip(*gates, strict=True), label=name, **style)
+    if not any(entry.gates for entry in epochs):
+        gate.text(0.5, 0.5, "no gates", ha="center", va="center", transform=gate.transAxes)
+        gate.set_xticks([])
     gate.set_ylim(0, 1)
     gate.set_ylabel("gate, mean over heads")
     distance.set_ylabel("nonlocality (patches), mean over heads")

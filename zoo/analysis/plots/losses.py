@@ -103,7 +103,8 @@ def _spectral_densities(axes: Any, results: Sequence[HessianResult]) -> None:
             label=f"{result.model}: {100 * (result.negative_mass or 0):.1f} % below 0",
         )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_ylim(bottom=1e-5)
+    highest = max(max(result.density) for result in results)
+    axes.set_ylim(1e-5, 10 * highest)
     axes.axvline(0, color=INK, lw=0.7)
     axes.set_xlabel("eigenvalue (all, one mini-batch)")
     axes.set_ylabel("spectral density (log)")

@@ -39,7 +39,7 @@ def plot_noise(results: Sequence[NoiseResult], path: str | Path) -> None:
     high.set_title("only high frequencies and the mean kept")
     for axes in (noise, low, high):
         tidy(axes)
-    noise.legend(frameon=False)
+    high.legend(frameon=False, loc="upper right")
     save(figure, path)
 
 

@@ -39,9 +39,10 @@ def plot_sweeps(results: Sequence[SweepResult], path: str | Path) -> None:
             axes.set_xticks(sorted(set(values)))
             axes.set_xticklabels([f"{100 * value:g} %" for value in sorted(set(values))])
             axes.minorticks_off()
-        axes.set_xlabel(
-            "share of the training images" if result.setting == "fraction" else result.setting
-        )
+        elif all(isinstance(value, int) for value in values) and len(names) < 12:
+            axes.set_xticks(sorted(set(values)))
+        label = {"fraction": "share of the training images"}
+        axes.set_xlabel(label.get(result.setting, result.setting.replace("_", " ")))
         axes.set_ylabel("accuracy (%)")
         axes.set_title(result.model)
         if any(groups):

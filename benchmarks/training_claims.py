@@ -1,12 +1,28 @@
-"""Tables and sentences of docs/analyses/sweep.md, made from rows of `convattn analyze sweep`."""
+"""Tables and sentences of docs/analyses on what many trainings show, or one over its epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
+
+
+def models_of(rows: Rows) -> dict[str, Rows]:
+    """Rows by model."""
+    groups: dict[str, Rows] = {}
+    for row in rows:
+        groups.setdefault(row["model"], []).append(row)
+    return groups
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean."""
+    kept = list(values)
+    return sum(kept) / len(kept)
 
 
 def verdict(claim: str, share: float) -> str:
@@ -67,10 +83,54 @@ def _kernel_size(found: Found) -> Any:
     yield verdict("a moderate window is better than the smallest and the largest", float(inside))
 
 
+def first_and_last(results: Rows) -> Rows:
+    """Of runs with diagnostics: each layer's means over heads in the first and the last epoch."""
+    rows: Rows = []
+    for result in results:
+        epochs = [entry["epoch"] for entry in result["epochs"]]
+        for entry in result["epochs"]:
+            if entry["epoch"] in (min(epochs), max(epochs)):
+                rows.append(
+                    {
+                        "model": result["model"],
+                        "layer": entry["name"],
+                        "epoch": entry["epoch"],
+                        "gate": mean(entry["gates"]) if entry["gates"] else None,
+                        "nonlocality": mean(entry["nonlocality"]),
+                    }
+                )
+    return sorted(rows, key=lambda row: (row["model"], row["layer"], row["epoch"]))
+
+
+def name_by_setting(found: Found, sweep: Path, setting: str) -> None:
+    """Call the models of `RUNS/*seed0` by what sets them apart, e.g. "kernel size 3"."""
+    rows = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["rows"]
+    values = {row["run"]: row["settings"][setting] for row in rows if row["seed"] == 0}
+    label = setting.replace("_", " ")
+    names = {
+        result["model"]: f"{label} {values[run]}"
+        for result, run in zip(found["results"], sorted(values), strict=True)
+    }
+    for entry in (*found["rows"], *found["summary"]):
+        entry["model"] = names[entry["model"]]
+
+
+def _gates_epochs(found: Found) -> Any:
+    for model, rows in models_of(found["rows"]).items():
+        moves = [
+            f"{first['nonlocality']:.2f} to {last['nonlocality']:.2f}"
+            for first, last in zip(rows[::2], rows[1::2], strict=True)
+        ]
+        yield f"`{model}`: nonlocality over training, layer by layer: {', '.join(moves)} patches."
+    gates = [row["gate"] for row in found["rows"] if row["gate"] is not None]
+    yield f"Mean gates stay between {min(gates):.2f} and {max(gates):.2f} in all epochs shown."
+
+
 TABLES: dict[str, Callable[[Found], Rows]] = {
     "sample-efficiency": _sweep_table("fraction", "model"),
 }
 CLAIMS: dict[str, Callable[[Found], Any]] = {
     "sample-efficiency": _sample_efficiency,
     "kernel-size": _kernel_size,
+    "gates-epochs": _gates_epochs,
 }
