@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import training_claims
-from .training_claims import mean, models_of, verdict
+from .training_claims import mean, models_of, verdict, vit_below_resnet
 
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
@@ -111,6 +111,10 @@ def _nonlocality(found: Found) -> Any:
     for model, rows in models_of(_layers(found["rows"], keys)).items():
         values = ", ".join(f"{r['nonlocality']:.2f}" for r in rows)
         yield f"`{model}`: {values} patches from the first to the last layer."
+    rows = models_of(_layers(found["rows"], keys)).get("convit_nano.digits", [])
+    if rows:
+        grows = rows[-1]["nonlocality"] > rows[0]["nonlocality"]
+        yield verdict("ConViT looks near in its first layers and far in its last", float(grows))
 
 
 def _gates(found: Found) -> Any:
@@ -141,6 +145,12 @@ def _similarity(found: Found) -> Any:
             yield f"`{model}`: cosine between groups of the last context " + (
                 f"{rows[-1]['head_similarity']:.2f}."
             )
+    rising = [
+        rows[-1]["query_similarity"] > rows[0]["query_similarity"]
+        for rows in models_of(_layers(found["rows"], keys)).values()
+        if "query_similarity" in rows[0]
+    ]
+    yield verdict("attention depends less on the query in deeper layers", mean(rising))
 
 
 def _landscape(found: Found) -> Any:
@@ -153,6 +163,11 @@ def _landscape(found: Found) -> Any:
             f"the corners; L2 there {decay * centre['half_squares']:.1f} ((wd/2) sum of squares), "
             f"or {decay * centre['l2']:.1f} (wd times the sum of norms)."
         )
+    rough = {
+        model: mean(r["nll"] for r in rows if r["x"] and r["y"] and r["nll"] is not None)
+        for model, rows in models_of(found["rows"]).items()
+    }
+    yield from vit_below_resnet(rough, "attention flattens the loss landscape")
 
 
 def _hessian(found: Found) -> Any:
@@ -163,6 +178,13 @@ def _hessian(found: Found) -> Any:
             f"`{model}`: {len(values)} eigenvalues, {negative:.0f} % negative, mean of the "
             f"positive ones {mean(v for v in values if v > 0):.1f}, largest {max(values):.1f}."
         )
+    values = {m: [r["eigenvalue"] for r in rows] for m, rows in models_of(found["rows"]).items()}
+    positive = {model: mean(v for v in own if v > 0) for model, own in values.items()}
+    yield from vit_below_resnet(positive, "a ViT's largest eigenvalues are smaller than a ResNet's")
+    smallest = {model: min(0.0, *own) for model, own in values.items()}
+    yield from vit_below_resnet(
+        smallest, "a ViT's Hessian has negative eigenvalues where a ResNet's has none"
+    )
 
 
 def _hessian_table(found: Found) -> Rows:
@@ -199,6 +221,13 @@ def _noise(found: Found) -> Any:
             f"`{model}`: mean drop {low:.1f} points below 0.5π, {high:.1f} above; most at "
             f"{worst:g}π ({drops[worst]:.1f})."
         )
+    high_drops = {
+        model: mean(
+            r["drop_percent"] for r in rows if r["test"] == "noise" and r["frequency_pi"] > 0.5
+        )
+        for model, rows in models_of(found["rows"]).items()
+    }
+    yield from vit_below_resnet(high_drops, "high-frequency noise hurts a ViT less than a ResNet")
 
 
 def _noise_table(found: Found) -> Rows:

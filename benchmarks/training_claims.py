@@ -33,6 +33,13 @@ def verdict(claim: str, share: float) -> str:
     return f"The papers' claim that {claim} is {word} on these models."
 
 
+def vit_below_resnet(values: dict[str, float], claim: str) -> Any:
+    """A verdict on a claim that a ViT has less of something than a ResNet."""
+    vit, resnet = values.get("hdvw_vit_nano.digits"), values.get("resnet_nano.digits")
+    if vit is not None and resnet is not None:
+        yield verdict(claim, float(vit < resnet))
+
+
 def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
     """One line for each series, one column for each value of a setting: mean (lowest to highest
     seed).
