@@ -76,6 +76,7 @@ measured: .venv/.dev
 			--out model_cards/measured || exit 1; done
 	$(BIN)/convattn verify measured-out/convit_nano.digits --per-node \
 		--picture docs/images/parity.png > docs/parity.txt
+	$(BIN)/convattn evaluate convit_nano --data digits > docs/evaluation.txt
 
 cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards

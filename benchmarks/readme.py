@@ -183,6 +183,12 @@ def parity_run() -> str:
     return _printed("parity.txt")
 
 
+def evaluation_run() -> str:
+    """What `convattn evaluate` printed in `make measured`."""
+    text = (ROOT / "docs" / "evaluation.txt").read_text(encoding="utf-8").strip()
+    return f"```\n$ convattn evaluate convit_nano --data digits\n{text}\n```"
+
+
 def benchmark_highlights() -> str:
     """The goals that tell most, with what was measured."""
     return documents.highlights()
@@ -202,6 +208,7 @@ PARTS: dict[str, Part] = {
 
 DOCUMENTS: dict[str, dict[str, Part]] = {
     "README.md": PARTS,
+    "docs/evaluation.md": {"run": evaluation_run},
     "docs/parity.md": {"run": parity_run, "files": parity_of_all},
     "docs/benchmarks.md": documents.PARTS,
 }

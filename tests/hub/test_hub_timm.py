@@ -53,7 +53,7 @@ import zoo.timm_registry
 name = "hf-hub:org/bridge@v1.0.0"
 model = timm.create_model(name, pretrained=True).eval()
 few = timm.create_model(name, pretrained=True, num_classes=3)
-plain = zoo.create_model("convit_nano", pretrained=True)
+plain = zoo.create_model("convit_nano.digits@1.0.0", pretrained=True)
 equal = all(torch.equal(v, plain.state_dict()[k]) for k, v in model.state_dict().items())
 print(json.dumps([equal, few.num_classes, model.pretrained_cfg["tag"]]))
 """
