@@ -189,7 +189,8 @@ def pyramid(size: tuple[int, int], name: str) -> dict[str, Tensor]:
     """torchvision's feature pyramid on a backbone."""
     from collections import OrderedDict
 
-    ops = pytest.importorskip("torchvision").ops
+    from torchvision import ops
+
     backbone = zoo.create_model(name, features_only=True).eval()
     fpn = ops.FeaturePyramidNetwork(backbone.feature_info.channels(), 32).eval()
     with torch.no_grad():

@@ -152,7 +152,8 @@ def test_preactivation_networks_norm_their_last_map(family: str) -> None:
 
 
 def test_intermediates_equal_timms_on_the_same_weights() -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     theirs = timm.create_model("convit_tiny").eval()
     ours = zoo.create_model("convit_tiny").eval()
     ours.load_state_dict(theirs.state_dict())
@@ -170,7 +171,8 @@ def test_intermediates_equal_timms_on_the_same_weights() -> None:
 
 
 def test_the_signature_is_timms() -> None:
-    vit = pytest.importorskip("timm").models.VisionTransformer
+    from timm.models import VisionTransformer as vit
+
     theirs = inspect.signature(vit.forward_intermediates).parameters
     ours = inspect.signature(build("convit").forward_intermediates).parameters
     common = [name for name in theirs if name in ours]

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -19,7 +20,6 @@ from zoo.costs import read_costs
 from zoo.errors import ConfigError, UnknownModelError
 from zoo.weights import weights_bytes
 
-timm = pytest.importorskip("timm")
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,6 @@ from tests.hub.server import HubServer, closed_network, running
 from zoo.references import build_config
 from zoo.weights import weights_bytes
 
-timm = pytest.importorskip("timm")
 ROOT = Path(__file__).resolve().parents[1]
 
 

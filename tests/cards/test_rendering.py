@@ -152,7 +152,8 @@ def test_a_licence_that_the_hub_does_not_know_is_named_beside_other(tmp_path: Pa
 
 @pytest.mark.parametrize("name", cards())
 def test_eval_results_are_read_by_the_hubs_own_class(name: str, measured: Path) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    import huggingface_hub as hub
+
     if not hasattr(hub, "parse_eval_result_entries"):
         pytest.skip("this huggingface_hub has no EvalResultEntry")
     found = eval_results(facts_of(name, measured))

@@ -170,7 +170,6 @@ def test_the_memory_process_answers_in_mib() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_curves_are_drawn(suffix: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     points = [
         {"side": side, "px": px, "median_ms": px / 10, "mib": None if side == "sdpa" else px / 20}
         for side in ("ours", "timm", "sdpa")

@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import pytest
+import timm
+import timm.optim as timm_optim
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,8 +21,6 @@ from .helpers import FAMILIES, build, images, relative_error, tiny
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 each_family = pytest.mark.parametrize("family", FAMILIES)
-timm = pytest.importorskip("timm")
-timm_optim = pytest.importorskip("timm.optim")
 
 
 # Layers

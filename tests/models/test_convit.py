@@ -50,7 +50,8 @@ def small(seed: int = 0, **overrides: Any) -> ConViT:
 
 def timm_model(name: str) -> nn.Module:
     """timm's model, its gates and positions moved away from their shared initial values."""
-    timm = pytest.importorskip("timm")
+    import timm
+
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False).eval()
     generator = torch.Generator().manual_seed(1)
