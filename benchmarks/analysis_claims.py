@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import training_claims
-from .training_claims import mean, models_of, verdict, vit_below_resnet
+from .training_claims import mean, models_of, verdict, vit_below_resnet, without
 
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
@@ -113,8 +113,8 @@ def _nonlocality(found: Found) -> Any:
         yield f"`{model}`: {values} patches from the first to the last layer."
     rows = models_of(_layers(found["rows"], keys)).get("convit_nano.digits", [])
     if rows:
-        grows = rows[-1]["nonlocality"] > rows[0]["nonlocality"]
-        yield verdict("ConViT looks near in its first layers and far in its last", float(grows))
+        reach = [row["nonlocality"] for row in rows]
+        yield verdict("ConViT attends farther the deeper the layer", float(reach == sorted(reach)))
 
 
 def _gates(found: Found) -> Any:
@@ -183,8 +183,12 @@ def _hessian(found: Found) -> Any:
     yield from vit_below_resnet(positive, "a ViT's largest eigenvalues are smaller than a ResNet's")
     smallest = {model: min(0.0, *own) for model, own in values.items()}
     yield from vit_below_resnet(
-        smallest, "a ViT's Hessian has negative eigenvalues where a ResNet's has none"
+        smallest, "negative values are among the largest of a ViT's Hessian and not of a ResNet's"
     )
+    masses = ((e["model"], e.get("negative_mass")) for e in found["summary"])
+    parts = ", ".join(f"`{model}` {100 * mass:.1f} %" for model, mass in masses if mass is not None)
+    if parts:
+        yield f"Share of the whole spectrum of one mini-batch below 0: {parts}."
 
 
 def _hessian_table(found: Found) -> Rows:
@@ -255,12 +259,6 @@ def _buildup(found: Found) -> Any:
     yield (f"high frequencies of the last unit fall with {down} of {len(rows) - 1} replacements.")
 
 
-def _without(*keys: str) -> Callable[[Found], Rows]:
-    return lambda found: [
-        {key: value for key, value in row.items() if key not in keys} for row in found["rows"]
-    ]
-
-
 _TABLES: dict[str, Callable[[Found], Rows]] = {
     "specificity": lambda f: (
         [r for r in f["rows"] if r["of"] == "attention"] or [r for r in f["rows"]]
@@ -271,11 +269,11 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "similarity": lambda f: _layers(
         f["rows"], ("query_similarity", "head_similarity", "entropy", "top_share")
     ),
-    "landscape": _without("nll_error"),
+    "landscape": without("nll_error"),
     "hessian": _hessian_table,
     "robustness": _robustness_table,
     "noise": _noise_table,
-    "kernel-size": _without("model", "others"),
+    "kernel-size": without("model", "others"),
     "kernel-size-hessian": _hessian_table,
     **training_claims.TABLES,
 }

@@ -40,6 +40,13 @@ def vit_below_resnet(values: dict[str, float], claim: str) -> Any:
         yield verdict(claim, float(vit < resnet))
 
 
+def without(*keys: str) -> Callable[[Found], Rows]:
+    """A table of the rows without some columns."""
+    return lambda found: [
+        {key: value for key, value in row.items() if key not in keys} for row in found["rows"]
+    ]
+
+
 def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
     """One line for each series, one column for each value of a setting: mean (lowest to highest
     seed).
