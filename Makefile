@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
+.PHONY: site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
 	parity bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
@@ -23,9 +23,36 @@ test-slow: .venv/.dev
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 types: .venv/.dev
 	$(BIN)/mypy
+
+# A page per bundled model, in which it runs and is proven in the visitor's browser; needs npm.
+gallery: .venv/.docs
+	$(BIN)/convattn gallery --smallest --out gallery-out
+
+# This documentation as a site, with the gallery in it, in build/site; needs npm.
+site: .venv/.docs
+	$(BIN)/python site/build.py
+
+# Parity of every exported file in Chromium; needs node, npm and chromium.
+site/gallery/node_modules: site/gallery/package-lock.json
+	cd site/gallery && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+browser: .venv/.dev site/gallery/node_modules
+	$(BIN)/python -m benchmarks.browser --webgpu convit_nano.digits resnet_nano.digits \
+		--out model_cards/measured
+
+# Fashion-MNIST in all eight families, one after the other, about three hours on one core; a run that
+# was stopped goes on. Then `python -m benchmarks.seeds fashion-out/NAME` prints what a record needs.
+FASHION := resnet_nano convit_nano alternet_nano fcvit_nano hdvw_vit_nano conv_attention_vit_nano \
+	csan_encoder_nano hdvw_swin_nano
+train-fashion: .venv/.train
+	for name in $(FASHION); do \
+		$(BIN)/convattn train $$name --data fashion_mnist --img-size 28 --cpu --threads 1 --resume \
+			--out fashion-out/$$name || exit 1; done
 
 tables: .venv/.dev
 	$(BIN)/python -m benchmarks.model_costs
@@ -46,18 +73,22 @@ analyses: .venv/.dev
 	@$(BIN)/python .ci/install train,analysis
 	@touch $@ .venv/.demo
 
+.venv/.docs: pyproject.toml | .venv/bin/python
+	@$(BIN)/python .ci/install analysis,docs
+	@touch $@ .venv/.demo
+
 .venv/.dev: pyproject.toml | .venv/bin/python
 	@$(BIN)/python .ci/install dev
-	@touch $@ .venv/.demo .venv/.train
+	@touch $@ .venv/.demo .venv/.train .venv/.docs
 
 clean:
-	rm -rf .venv build dist *.egg-info demo-out analyses-out finetune-out measured-out
+	rm -rf .venv build dist *.egg-info demo-out analyses-out finetune-out measured-out gallery-out fashion-out
 
 docs: .venv/.dev tables
 	$(BIN)/python -m pytest -q tests/test_golden.py --golden-report model_cards/measured/goldens.json
-	$(BIN)/convattn demo --out demo-out > docs/demo.txt
-	$(BIN)/python examples/finetune.py --out finetune-out > docs/finetune.txt
-	$(BIN)/python -W ignore examples/hub_walkthrough.py > docs/hub.txt
+	$(BIN)/convattn demo --out demo-out > docs/transcripts/demo.txt
+	$(BIN)/python examples/finetune.py --out finetune-out > docs/transcripts/finetune.txt
+	$(BIN)/python -W ignore examples/hub_walkthrough.py > docs/transcripts/hub.txt
 	mkdir -p docs/images && cp demo-out/predictions.png demo-out/gpsa.png docs/images/
 	$(MAKE) measured
 	$(BIN)/python -m benchmarks.plots docs/images/bench-attention.png
@@ -72,11 +103,11 @@ measured: .venv/.dev
 		$(BIN)/convattn export $$name --out measured-out/$$name --format onnx \
 			--format torchscript --format pt2 --precision float16 --precision int8 && \
 		$(BIN)/convattn verify measured-out/$$name --out model_cards/measured && \
-		$(BIN)/convattn evaluate $$name --data digits --part validation --part test \
+		$(BIN)/convattn evaluate $$name --data $${name#*.} --part validation --part test \
 			--out model_cards/measured || exit 1; done
 	$(BIN)/convattn verify measured-out/convit_nano.digits --per-node \
-		--picture docs/images/parity.png > docs/parity.txt
-	$(BIN)/convattn evaluate convit_nano --data digits > docs/evaluation.txt
+		--picture docs/images/parity.png > docs/transcripts/parity.txt
+	$(BIN)/convattn evaluate convit_nano --data digits > docs/transcripts/evaluation.txt
 
 cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards

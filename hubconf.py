@@ -11,7 +11,7 @@ import sys as _sys
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-dependencies = ["torch", "numpy", "safetensors", "PIL", "huggingface_hub"]
+dependencies = ["torch", "numpy", "einops", "safetensors", "PIL", "huggingface_hub"]
 
 _DOC = """{summary}.
 

@@ -12,15 +12,15 @@ and what they say of the papers' claims. Nothing in them is typed by hand. The m
 from __future__ import annotations
 
 import argparse
+import glob
 import json
-import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import zoo
+from zoo.files.processes import run_python
 
 from . import analysis_claims, training_claims
 from .marked import Part, renew
@@ -70,7 +70,7 @@ KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "
 
 
 def command(name: str) -> list[str]:
-    """The command of a figure, from "analyze" on; patterns of runs are left to the shell."""
+    """The command of a figure, from "analyze" on; it may hold patterns of runs."""
     if name in TRAININGS:
         verb, *rest = TRAININGS[name][1].split()
         return ["analyze", verb, *rest, "--out", f"{OUT}/{name}"]
@@ -80,6 +80,15 @@ def command(name: str) -> list[str]:
     return ["analyze", name, *models, "--data", "digits", "--out", f"{OUT}/{name}", *extra.split()]
 
 
+def _expanded(words: list[str]) -> list[str]:
+    """Words, with the directories that patterns among them stand for."""
+    return [
+        found
+        for word in words
+        for found in (sorted(glob.glob(word, root_dir=ROOT)) if "*" in word else [word])
+    ]
+
+
 def measure(name: str) -> None:
     """Run a figure's command; keep figure and numbers."""
     arguments = command(name)
@@ -87,9 +96,7 @@ def measure(name: str) -> None:
     folder = ROOT / OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     print("convattn", " ".join(arguments), flush=True)
-    words = (shlex.quote(word) if "*" not in word else word for word in arguments)
-    line = " ".join([shlex.quote(sys.executable), "-m", "zoo", *words])
-    subprocess.run(line, shell=True, cwd=ROOT, check=True)
+    run_python("-m", "zoo", *_expanded(arguments), cwd=ROOT, check=True)
     keep(name, folder, verb)
 
 

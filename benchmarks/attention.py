@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from export.speed.latency import Run, Say, Timing, limited_threads, measure_rounds, ratio_of
-from zoo.costs import read_costs
+from export.speed.timing import Run, Say, Timing, limited_threads, measure_rounds, ratio_of
+from zoo.catalog.tables import read_costs
 from zoo.errors import ConfigError
 
 from .graphs import Graphs, count_nodes, matmul_runs
@@ -225,7 +225,7 @@ def _share_of_peak(graphs: Graphs, settings: Settings, size: int = 2048) -> Resu
 
 
 def _placement(graphs: Graphs, name: str) -> Result:
-    from export.placement import predict_placement
+    from export.runtime.placement import predict_placement
 
     goal = target(f"placement-{name.partition(':')[0]}")
     found = predict_placement(graphs.path(name))

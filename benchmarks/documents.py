@@ -1,4 +1,4 @@
-"""The generated parts of docs/benchmarks.md, and the short table of the README, from JSON."""
+"""The generated parts of docs/performance.md, from JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Any
 
 from . import tables
 from .limits import explained
-
-_HIGHLIGHTS = (
-    "gpsa-192-1024", "gpsa-192-1024-memory", "gpsa-192-512-sdpa", "convit-224-b8",
-    "convit-train-b8", "ort-convit-512", "core-k7", "ort-conv-attention-k7", "ort-fcvit",
-)  # fmt: skip
-
-
-def highlights() -> str:
-    """The goals that tell most, and how many of all are met."""
-    rows = {row["id"]: row for row in tables.all_rows()}
-    text = tables.markdown(tables.HEADER, [tables.cells(rows[name]) for name in _HIGHLIGHTS])
-    return f"{text}\n\n{_counted(list(rows.values()))}"
 
 
 def _counted(rows: list[dict[str, Any]]) -> str:

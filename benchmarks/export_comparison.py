@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from export.comparison.reference import eval_copy, float64_logits
-from export.description import describe
-from export.runtime import open_onnx
-from export.sessions.unverified import write_unverified_onnx
+from export.formats.axes import eval_copy
+from export.formats.metadata import describe
+from export.parity.reference import float64_logits
+from export.runtime.opening import open_onnx
 from export.spec import ExportSpec
-from export.speed.latency import Run, limited_threads, ratio_of
+from export.speed.side_by_side import write_unverified_onnx
+from export.speed.timing import Run, limited_threads, ratio_of
 from zoo.errors import ZooError
 
 from .attention import Settings

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from export.description import describe
-from export.graph.program import quiet, root_cause
-from export.runtime import open_onnx
-from export.sessions.unverified import write_unverified_onnx
+from export.formats.capture import quiet, root_cause
+from export.formats.metadata import describe
+from export.runtime.opening import open_onnx
 from export.spec import INPUT_NAME, OUTPUT_NAME, ExportSpec
-from export.speed.latency import Run, Say
+from export.speed.side_by_side import write_unverified_onnx
+from export.speed.timing import Run, Say
 from zoo.errors import ConfigError, ExportError
 
 from .peers import plain_fcvit, plain_vit, timm_convit, unfolded
@@ -61,7 +61,7 @@ class Graphs:
 
 def write_graph(name: str, path: Path) -> None:
     """Build the model of a name with random weights and export it."""
-    from zoo.factory import create_random
+    from zoo.factory.create import create_random
 
     kind, _, rest = name.partition(":")
     keywords = {key: int(value) for key, _, value in (p.partition("=") for p in rest.split() if p)}
@@ -82,7 +82,7 @@ def write_graph(name: str, path: Path) -> None:
 
 def random_convit(px: int) -> Any:
     """convit_tiny with random positions (see `subjects`)."""
-    from zoo.factory import create_random
+    from zoo.factory.create import create_random
 
     return create_random("convit_tiny", 0, img_size=px, use_local_init=False)
 

@@ -14,8 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo.costs import COSTS
-from zoo.files import write_text
+from zoo.catalog.tables import COSTS
+from zoo.files.local import write_text
 
 
 def count_costs(name: str) -> dict[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, MissingDependencyError
-from zoo.files import atomic_path
+from zoo.files.local import atomic_path
 
 _STYLES = {
     "ours": ("#0072B2", "-", "o"),

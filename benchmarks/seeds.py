@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.small_data import ROOT, mean_interval
 from zoo.errors import ConfigError
-from zoo.files import sha256_file, write_text
-from zoo.manifest import read_manifest
+from zoo.files.local import sha256_file, write_text
+from zoo.files.manifest import read_manifest
 
 
 def read_runs(directories: list[Path]) -> list[dict[str, Any]]:

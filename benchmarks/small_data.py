@@ -16,9 +16,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from zoo.analysis.plots.style import new_figure, save, series, tidy
-from zoo.costs import read_costs
-from zoo.files import write_text
+from zoo.analysis._figure import new_figure, save, series, tidy
+from zoo.catalog.tables import read_costs
+from zoo.files.local import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "model_cards" / "measured" / "small-data.json"
@@ -117,6 +117,7 @@ Parameters: {params}.
 {len(rows)} runs took {minutes:.0f} minutes of training on {machine["cores"]} cores. The numbers are
 in `model_cards/measured/small-data.json`. Made by
 
+<!-- not run: an hour; tests/training/test_sweeps.py sweeps over few images -->
 ```
 convattn train --sweep small-data --out runs/small-data
 python -m benchmarks.small_data runs/small-data

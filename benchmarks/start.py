@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
-from export.speed.latency import Run, Timing, measure_rounds
+from export.speed.timing import Run, Timing, measure_rounds
+from zoo.files.processes import run_python
 
 from .attention import Settings
 from .subjects import ROOT
@@ -55,7 +54,6 @@ def _row(name: str, ours: Timing, bare: Timing) -> dict[str, Any]:
 
 def _runs(commands: dict[str, list[str]]) -> dict[str, Run]:
     def start(arguments: list[str]) -> Run:
-        command = [sys.executable, *arguments]
-        return lambda: subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        return lambda: run_python(*arguments, cwd=ROOT, capture_output=True, check=True)
 
     return {name: start(arguments) for name, arguments in commands.items()}

@@ -11,14 +11,14 @@ prints how far the first step lifts the memory of its process, in MiB, as JSON.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.speed.latency import Run, limited_threads, peak_memory_mib
+from export.speed.timing import Run, limited_threads, peak_memory_mib
 from zoo.errors import ConfigError, ResourceError
+from zoo.files.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +27,8 @@ def gpsa(side: str, dim: int, px: int) -> Run:
     """One attention layer on one image, without gradients; side is "ours", "timm" or "sdpa"."""
     import torch
 
-    from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+    from zoo.layers.attention import MultiHeadSelfAttention
+    from zoo.layers.gpsa import GatedPositionalSelfAttention
 
     from .peers import timm_gpsa
 
@@ -46,7 +47,7 @@ def convit(side: str, px: int, batch: int, train: bool = False) -> Run:
     """convit_tiny, one forward pass or one training step; side is "ours" or "timm"."""
     import torch
 
-    from zoo.factory import create_random
+    from zoo.factory.create import create_random
 
     from .peers import timm_convit
 
@@ -118,11 +119,8 @@ def memory_mib(subject: str, threads: int = 1, **settings: Any) -> float | None:
     Raises: ResourceError if the process fails.
     """
     request = json.dumps({"subject": subject, "threads": threads, **settings})
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.subjects", request],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    done = run_python(
+        "-m", "benchmarks.subjects", request, cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -9,7 +9,6 @@ and ONNX Runtime, each in a process of its own with a fresh cache and no way to 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.hub.client import TOKEN, catalog, convattn, environment, publish  # noqa: E402
 from tests.hub.server import HubServer, running  # noqa: E402
+from zoo.files.processes import run_python  # noqa: E402
 
 REPO = "org/convit_nano"
 SCAN = ROOT / "examples" / "digit_7.png"
@@ -90,8 +90,9 @@ class Walk:
         before = len(self.hub.log)
         head = f"REPO, SCAN = {REPO!r}, {str(SCAN)!r}\n"
         place = home or self.home
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", head + script],
+        done = run_python(
+            "-c",
+            head + script,
             env=environment(place, self.hub.endpoint, PYTHONWARNINGS="ignore", **variables),
             cwd=place,
             capture_output=True,
@@ -124,7 +125,7 @@ def make_bundles(folder: Path) -> dict[str, Path]:
     """Two versions: the bundled digits weights, and the same rounded to bfloat16."""
     import export
     import zoo
-    from zoo.records import Metric
+    from zoo.catalog.weights_records import Metric
 
     scans = sorted((ROOT / "examples").glob("digit_*.png"))
     found = {}
@@ -183,7 +184,7 @@ def break_and_heal(walk: Walk, catalogue: dict[str, str]) -> None:
 
 def verification_cost() -> None:
     """Best of seven passes of SHA-256 over a file of convit_tiny's size."""
-    from zoo.files import sha256_bytes
+    from zoo.files.local import sha256_bytes
 
     data = bytes(22_900_000)
     best = min(_seconds(lambda: sha256_bytes(data)) for _ in range(7))

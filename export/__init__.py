@@ -11,42 +11,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundles import ExportResult as ExportResult
-    from .bundles import export_model as export_model
-    from .onnx_export import to_onnx as to_onnx
-    from .parity import ParityReport as ParityReport
-    from .parity import check_parity as check_parity
-    from .placement import Placement as Placement
-    from .placement import predict_placement as predict_placement
-    from .pt2_export import to_pt2 as to_pt2
-    from .publication import Bundle as Bundle
-    from .publication import write_bundle as write_bundle
-    from .publishing import Publication as Publication
-    from .publishing import publish as publish
-    from .runtime import open_file as open_file
-    from .runtime import open_predictor as open_predictor
+    from .directory import ExportResult as ExportResult
+    from .directory import export_model as export_model
+    from .parity.compare import check_parity as check_parity
+    from .parity.report import ParityReport as ParityReport
+    from .parity.verify import verify_directory as verify_directory
+    from .publishing.bundle import Bundle as Bundle
+    from .publishing.bundle import write_bundle as write_bundle
+    from .publishing.publish import Publication as Publication
+    from .publishing.publish import publish as publish
+    from .runtime.opening import open_file as open_file
+    from .runtime.opening import open_predictor as open_predictor
+    from .runtime.placement import Placement as Placement
+    from .runtime.placement import predict_placement as predict_placement
+    from .single import to_onnx as to_onnx
+    from .single import to_pt2 as to_pt2
+    from .single import to_torchscript as to_torchscript
     from .spec import ExportSpec as ExportSpec
-    from .torchscript_export import to_torchscript as to_torchscript
-    from .verification import verify_directory as verify_directory
 
 _HOME = {
-    "Bundle": "publication",
-    "Publication": "publishing",
-    "publish": "publishing",
-    "write_bundle": "publication",
-    "ExportResult": "bundles",
+    "Bundle": "publishing.bundle",
+    "Publication": "publishing.publish",
+    "publish": "publishing.publish",
+    "write_bundle": "publishing.bundle",
+    "ExportResult": "directory",
     "ExportSpec": "spec",
-    "ParityReport": "parity",
-    "Placement": "placement",
-    "check_parity": "parity",
-    "export_model": "bundles",
-    "open_file": "runtime",
-    "open_predictor": "runtime",
-    "predict_placement": "placement",
-    "to_onnx": "onnx_export",
-    "to_pt2": "pt2_export",
-    "to_torchscript": "torchscript_export",
-    "verify_directory": "verification",
+    "ParityReport": "parity.report",
+    "Placement": "runtime.placement",
+    "check_parity": "parity.compare",
+    "export_model": "directory",
+    "open_file": "runtime.opening",
+    "open_predictor": "runtime.opening",
+    "predict_placement": "runtime.placement",
+    "to_onnx": "single",
+    "to_pt2": "single",
+    "to_torchscript": "single",
+    "verify_directory": "parity.verify",
 }
 
 __all__ = list(_HOME)

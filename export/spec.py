@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zoo.errors import ConfigError
+
 INPUT_NAME = "pixel_values"  # the name that Hugging Face's image models and transformers.js use
 OUTPUT_NAME = "logits"
+OPSETS = range(17, 26)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,9 @@ class ExportSpec:
     Args:
         opset: ONNX operator set; 23 brings the Attention operator.
         batches: batch sizes that are executed before a file gets its name.
-        dynamic_size: height and width vary too, by multiples of the model's stride.
+        dynamic_size: height and width vary too. A graph of one of our models pads as the model does
+            and takes any number of pixels; other models and formats take multiples of the stride.
+        whole_strides: with `dynamic_size`, multiples of the stride in every file: no padding in it.
         img_size: (height, width) to export at; None takes the model's own.
         seed: of the noise inputs.
         eager_ratio: an error may be this many times eager float32's own error ...
@@ -26,11 +31,13 @@ class ExportSpec:
         float16, float16_top1: absolute limit and share of equal top-1 answers of float16 files.
         int8_top1_loss: points of accuracy that an int8 file may lose on labelled images.
         int8_relative_l2: an int8 file whose error exceeds this share of the logits is broken.
+    Raises: ConfigError.
     """
 
     opset: int = 23
     batches: tuple[int, ...] = (1, 2, 5)
     dynamic_size: bool = False
+    whole_strides: bool = False
     img_size: tuple[int, int] | None = None
     seed: int = 0
     eager_ratio: float = 4.0
@@ -43,3 +50,29 @@ class ExportSpec:
     float16_top1: float = 0.995
     int8_top1_loss: float = 0.5
     int8_relative_l2: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ConfigError(
+                f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {self.opset}: torch's exporter "
+                "writes 18 for any other; 23 is the first with an operator for attention",
+                code="opset",
+            )
+
+
+FORMATS = {"onnx": "onnx/model.onnx", "torchscript": "model.pt", "pt2": "model.pt2"}
+PRECISIONS = {
+    "float32": "onnx/model.onnx",
+    "float16": "onnx/model_fp16.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int8-static": "onnx/model_int8.onnx",
+}
+_KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
+EXTRAS = ("embeddings", "features", "attention", "preprocessing")
+EXTRA_FILES = {extra: f"onnx/model_{extra}.onnx" for extra in EXTRAS}
+
+
+def precision_of(file: str) -> str:
+    """float32, float16 or int8: the gate for a file of an export directory."""
+    found = {name: precision for precision, name in PRECISIONS.items()}.get(file, "float32")
+    return found.removesuffix("-static")

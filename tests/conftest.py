@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--golden-report")
     if path:
-        from zoo.files import write_text
-        from zoo.measurement import machine, parent_commit, versions
+        from zoo.files.local import write_text
+        from zoo.files.provenance import machine, parent_commit, versions
 
         content = {
             "command": f"python -m pytest tests/test_golden.py --golden-report {path}",
@@ -45,7 +46,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # What the zoo remembers of these tests is not to mix with what it remembers of their user.
+    home = tempfile.TemporaryDirectory(prefix="convattn-home-")
+    config.add_cleanup(home.cleanup)
+    os.environ["CONVATTN_HOME"] = home.name
     # Most tests run tiny operations, for which a pool of threads costs more than it gives.
     torch.set_num_threads(1)
 
@@ -74,7 +79,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def _why_no_cuda() -> str:
     if not torch.cuda.is_available():
         return "no NVIDIA GPU is visible to torch"
-    from export.comparison.diagnosis import probe_providers
+    from export.runtime.doctor import probe_providers
 
     found = probe_providers()["cuda"]
     return "" if found["runs"] else str(found["note"])
@@ -92,8 +97,8 @@ def cuda() -> None:
 
 @pytest.fixture(scope="session")
 def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from zoo.training.jobs import Job
-    from zoo.training.recipes import Recipe
+    from zoo.training.job import Job
+    from zoo.training.recipe import Recipe
     from zoo.training.run import train_model
 
     out = tmp_path_factory.mktemp("training") / "run"

@@ -8,55 +8,69 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+__version__ = "0.1.0"  # a literal: a torch.hub checkout has no installed metadata to ask
 
 if TYPE_CHECKING:
-    from .blocks import to_blocks as to_blocks
+    from . import analysis as analysis
+    from .catalog.records import ModelRecord as ModelRecord
+    from .catalog.registry import get_record as get_record
+    from .catalog.registry import list_families as list_families
+    from .catalog.registry import list_models as list_models
+    from .catalog.registry import register_weights as register_weights
+    from .catalog.weights_records import InputSpec as InputSpec
+    from .catalog.weights_records import WeightsRecord as WeightsRecord
+    from .data.opening import open_dataset as open_dataset
+    from .data.preprocessing import build_transform as build_transform
     from .errors import ZooError as ZooError
-    from .factory import create_model as create_model
-    from .fetching import fetch_model as fetch_model
-    from .hub_models import from_pretrained as from_pretrained
-    from .importing import import_checkpoint as import_checkpoint
-    from .prediction import Prediction as Prediction
-    from .prediction import Predictor as Predictor
-    from .preprocessing import build_transform as build_transform
-    from .pretrained import PretrainedCfg as PretrainedCfg
-    from .records import InputSpec as InputSpec
-    from .records import ModelRecord as ModelRecord
-    from .records import WeightsRecord as WeightsRecord
-    from .registry import get_record as get_record
-    from .registry import list_families as list_families
-    from .registry import list_models as list_models
-    from .registry import register_weights as register_weights
+    from .evaluation.evaluate import evaluate as evaluate
+    from .evaluation.predictor import Prediction as Prediction
+    from .evaluation.predictor import Predictor as Predictor
+    from .factory.create import create_model as create_model
+    from .factory.create import from_pretrained as from_pretrained
+    from .factory.description import PretrainedCfg as PretrainedCfg
+    from .factory.importing.importing import import_checkpoint as import_checkpoint
+    from .factory.timm_registry import register_in_timm as register_in_timm
+    from .files.fetch import fetch_model as fetch_model
+    from .models._views import to_blocks as to_blocks
+    from .training.job import Job as Job
+    from .training.run import train_model as train
 
+# name -> module, or module:name where the module says it differently, or the module itself
 _HOME = {
-    "to_blocks": "blocks",
+    "analysis": "analysis",
+    "open_dataset": "data.opening",
+    "evaluate": "evaluation.evaluate",
+    "train": "training.run:train_model",
+    "Job": "training.job",
+    "to_blocks": "models._views",
     "ZooError": "errors",
-    "create_model": "factory",
-    "fetch_model": "fetching",
-    "from_pretrained": "hub_models",
-    "import_checkpoint": "importing",
-    "Prediction": "prediction",
-    "Predictor": "prediction",
-    "build_transform": "preprocessing",
-    "InputSpec": "records",
-    "ModelRecord": "records",
-    "PretrainedCfg": "pretrained",
-    "WeightsRecord": "records",
-    "get_record": "registry",
-    "list_families": "registry",
-    "list_models": "registry",
-    "register_weights": "registry",
+    "create_model": "factory.create",
+    "fetch_model": "files.fetch",
+    "from_pretrained": "factory.create",
+    "import_checkpoint": "factory.importing.importing",
+    "Prediction": "evaluation.predictor",
+    "Predictor": "evaluation.predictor",
+    "build_transform": "data.preprocessing",
+    "InputSpec": "catalog.weights_records",
+    "ModelRecord": "catalog.records",
+    "PretrainedCfg": "factory.description",
+    "WeightsRecord": "catalog.weights_records",
+    "get_record": "catalog.registry",
+    "list_families": "catalog.registry",
+    "list_models": "catalog.registry",
+    "register_in_timm": "factory.timm_registry",
+    "register_weights": "catalog.registry",
 }
 
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    home, _, original = _HOME[name].partition(":")
+    module = importlib.import_module(f".{home}", __name__)
+    value = module if home == name else getattr(module, original or name)
     globals()[name] = value
     return value
 

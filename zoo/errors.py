@@ -10,6 +10,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_MESSAGE = 300  # characters; a line or three in a terminal
+_END = 110
+
+
+def shorten(message: str) -> str:
+    """`message` in at most `MAX_MESSAGE` characters: its beginning, which says what is wrong, and
+    its end, which says what to do.
+    """
+    if len(message) <= MAX_MESSAGE:
+        return message
+    return f"{message[: MAX_MESSAGE - _END - 3]} … {message[-_END:]}"
+
 
 class ZooError(Exception):
     """Root of the zoo's errors.
@@ -24,7 +36,7 @@ class ZooError(Exception):
     exit_code = 3
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(shorten(message))
         if code is not None:
             self.code = code
 
@@ -89,9 +101,9 @@ class WeightsMismatchError(ZooError, ValueError):
         unexpected: Iterable[str] = (),
         wrong_shape: Iterable[str] = (),
     ) -> WeightsMismatchError:
-        """Build the error from lists of names; at most ten of each are printed."""
+        """Build the error from lists of names; the first of each are printed."""
         parts = [
-            f"{len(names)} {label}: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
+            f"{len(names)} {label}: {_first(names)}"
             for label, names in (
                 ("missing", sorted(missing)),
                 ("unexpected", sorted(unexpected)),
@@ -100,6 +112,16 @@ class WeightsMismatchError(ZooError, ValueError):
             if names
         ]
         return cls(f"{what} does not fit the model; " + "; ".join(parts))
+
+
+def _first(names: list[str], room: int = 60) -> str:
+    """As many names as there is room for, at least the start of one; ASCII."""
+    shown = [ascii(names[0])[1:-1][:room]]
+    for name in names[1:]:
+        if sum(map(len, shown)) + len(name) > room:
+            return f"{', '.join(shown)} ..."
+        shown.append(ascii(name)[1:-1])
+    return ", ".join(shown)
 
 
 class IntegrityError(ZooError, OSError):
@@ -166,10 +188,10 @@ class NotFoundError(ZooError, FileNotFoundError):
 
 
 class MissingDependencyError(ZooError, ImportError):
-    """An optional package is needed; the message names the extra to install."""
+    """A package is needed that is not installed; the message names it, or the extra."""
 
     code = "missing_dependency"
-    exit_code = 6
+    exit_code = 3
 
 
 class ParityError(ZooError, ArithmeticError):
@@ -191,3 +213,10 @@ class ExportError(ZooError, RuntimeError):
 
     code = "export"
     exit_code = 7
+
+
+class ModelFileError(ExportError):
+    """An exported file that is damaged, or needs what is not here: it is not opened."""
+
+    code = "model_file"
+    exit_code = 3

@@ -7,24 +7,27 @@ Hub's structured results in .eval_results/ of the same folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import ModelRecord, PretrainedCfg
+from zoo.catalog.records import ModelRecord
+from zoo.catalog.weights_records import Metric
 from zoo.errors import ConfigError, MissingDependencyError
-from zoo.files import write_text
-from zoo.records import Metric
+from zoo.factory.description import PretrainedCfg
+from zoo.files.local import write_text
 
-from ..comparison.parity_report import ParityReport
+from ..parity.report import ParityReport
 from .document import IMAGES, render
 from .facts import CardFacts, MeasuredParity, read_facts
 from .figures import Picture, draw_pictures
 from .metadata import eval_results
+from .own_run import OwnRun
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 METRICS = "## Metrics"
 EVAL_RESULTS = ".eval_results"
@@ -37,6 +40,10 @@ def bundle_facts(
     report: ParityReport,
     metrics: Sequence[Metric] = (),
     measured: str | Path | None = None,
+    *,
+    run: OwnRun | None = None,
+    words: Mapping[str, str] | None = None,
+    repo: str = "",
 ) -> CardFacts:
     """What the card of a bundle is made of.
 
@@ -46,12 +53,36 @@ def bundle_facts(
         report: the passing parity report of the bundle's own files.
         metrics: numbers with their sources that the caller measured.
         measured: folder of measured files; they must be of the same weights.
+        run: the training run that the weights come from; it tells how they were trained and, where
+            nothing else was measured, how good they are.
+        words: section -> what their owner says (`zoo.files.card_text`).
+        repo: ``org/name`` that the bundle is for; without it ORG stands for the organisation until
+            the bundle is published.
     Raises: ConfigError, IntegrityError.
     """
     facts = read_facts(cfg, _of_these_weights(record, cfg), measured)
     elsewhere = [entry for entry in facts.parity if entry.file != "parity.json"]
     own = MeasuredParity("parity.json", report, {})
-    return replace(facts, parity=(own, *elsewhere), measured=tuple(metrics))
+    return replace(
+        facts,
+        parity=(own, *elsewhere),
+        measured=tuple(metrics),
+        run=run,
+        training=facts.training or (run.metrics if run else None),
+        accuracy=facts.accuracy or (run.accuracy() if run else None),
+        words=words or {},
+        repo=repo or placeholder(cfg.name),
+    )
+
+
+def placeholder(name: str) -> str:
+    """The repository in the snippets of a bundle that has none yet."""
+    return f"ORG/{name}"
+
+
+def with_repo(text: str, old: str, new: str) -> str:
+    """A card with another repository in its snippets."""
+    return re.sub(rf"(?<![\w./-]){re.escape(old)}(?![\w/-]|\.\w)", lambda _: new, text)
 
 
 def _of_these_weights(record: ModelRecord | None, cfg: PretrainedCfg) -> ModelRecord | None:
@@ -108,6 +139,8 @@ def check_card(text: str) -> None:
     rows = [line.strip("| ").split(" | ") for line in _ROW.findall(section)[1:]]
     if not rows or not all(len(row) == 4 and row[-1].strip() for row in rows):
         lacks.append(f"a table of numbers with their sources under {METRICS!r}")
+    if re.search(r"\bORG/", text):
+        lacks.append("the repository that its snippets read from (ORG/...)")
     if lacks:
         text = f"README.md lacks {', '.join(lacks)}"
         raise ConfigError(f"{text}; bundle again with --licence, --measured", code="card")

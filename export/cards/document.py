@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import list_models
-from zoo._version import __version__
-from zoo.files import write_text
+from zoo import __version__
+from zoo.catalog.registry import list_models
+from zoo.files.local import write_text
 
 from .facts import CardFacts, facts_of
 from .figures import Picture, draw_pictures, read_pictures
 from .metadata import eval_results, front_matter
 from .results import calibration_section, metrics_section, parity_section, speed_section
-from .sections import about, architecture, citation, intended_use, licence, training
+from .sections import about, architecture, citation, contact, intended_use, licence, training
 from .usage import usage
 
 IMAGES = "images"
@@ -28,6 +28,7 @@ def render(facts: CardFacts, pictures: Sequence[Picture] = (), folder: str = IMA
         folder: where they lie, relative to the card.
     Raises: ConfigError (codes "card", "citation", "measured").
     """
+    verb = "bundle" if facts.repo else "card"
     parts = [
         front_matter(facts),
         f"# {facts.name}",
@@ -35,15 +36,16 @@ def render(facts: CardFacts, pictures: Sequence[Picture] = (), folder: str = IMA
         _section("Architecture", architecture(facts), "architecture", pictures, folder),
         _section("Use", usage(facts)),
         _section("Intended use and limits", intended_use(facts)),
-        _section("Training", training(facts)),
+        _section("Training", training(facts), "training", pictures, folder),
         _section("Metrics", metrics_section(facts), "metrics", pictures, folder),
         _section("Calibration", calibration_section(facts), "calibration", pictures, folder),
         _section("Inside", "", "inside", pictures, folder),
         _section("Parity", parity_section(facts)),
         _section("Speed", speed_section(facts)),
         _section("Licence", licence(facts)),
+        _section("Contact", contact(facts)),
         _section("Citation", citation(facts)),
-        f"Written by `convattn card`, convattn-zoo {__version__}; not edited by hand.",
+        f"Written by `convattn {verb}`, convattn-zoo {__version__}; not edited by hand.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -76,7 +78,7 @@ def write_card(name: str, measured: str | Path, out: str | Path) -> tuple[Path, 
 
     Raises: see `facts_of`, `draw_pictures`, `render`; ResourceError.
     """
-    from zoo import create_model
+    from zoo.factory.create import create_model
 
     facts, out = facts_of(name, measured), Path(out)
     weights = facts.record.selected if facts.record else None

@@ -8,20 +8,23 @@ except for speed, which does not depend on them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo import ModelRecord, PretrainedCfg, get_record
-from zoo.costs import read_costs
+from zoo.catalog.checked_json import Document
+from zoo.catalog.records import DataRecord, ModelRecord
+from zoo.catalog.registry import get_record
+from zoo.catalog.tables import find_data_set, read_costs, read_labels
+from zoo.catalog.weights_records import Metric
 from zoo.errors import ConfigError, IntegrityError, NotFoundError, NoWeightsError
-from zoo.files import read_regular_file
-from zoo.labels import read_labels
-from zoo.records import Metric
+from zoo.factory.description import PretrainedCfg
 
-from ..comparison.parity_report import ParityReport, read_report
+from ..parity.report import ParityReport, read_report
+from .measured_files import ACCURACY, CONDITIONS, TRAINING
+from .measured_files import SPEED as SPEED_DOCUMENT
+from .own_run import OwnRun
 
 Json = Mapping[str, Any]
 SPEED = "speed*.json"
@@ -48,6 +51,10 @@ class CardFacts:
         speed: contents of the speed files of this architecture.
         published: numbers with their sources, of the weights and of the original checkpoint.
         measured: numbers with their sources that the caller measured, where there is no accuracy.
+        run: the training run of one's own that the weights come from.
+        words: section -> what their owner says of them (`zoo.files.card_text`).
+        params: of the model itself, where it is at hand.
+        repo: where the bundle that holds the card is published; "" for a card beside the catalogue.
     """
 
     cfg: PretrainedCfg
@@ -58,6 +65,19 @@ class CardFacts:
     speed: tuple[Json, ...] = ()
     published: tuple[Metric, ...] = ()
     measured: tuple[Metric, ...] = ()
+    run: OwnRun | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    repo: str = ""
+    params: int = 0
+
+    @property
+    def data(self) -> DataRecord | None:
+        """The data set that the weights were trained on, if the zoo knows it. Weights of one's own
+        are of it only if they are called after it: anybody may have classes "0" to "9".
+        """
+        found = find_data_set(self.cfg.labels)
+        ours = self.record is None or self.record.selected is not None
+        return found if found is not None and (ours or found.name == self.cfg.tag) else None
 
     @property
     def name(self) -> str:
@@ -66,9 +86,13 @@ class CardFacts:
 
     @property
     def costs(self) -> dict[str, int]:
-        """Parameters and MACs of the registered model, if its configuration was not changed."""
+        """Parameters and MACs of the registered model, if neither its configuration nor its input
+        was changed.
+        """
+        if self.record is None or self.cfg.input.size != self.record.input.size:
+            return {}
         changed = self.cfg.model_args.keys() - {"num_classes"}
-        if self.record is None or changed:
+        if changed or self.cfg.num_classes != self.record.config.get("num_classes", 1000):
             return {}
         return read_costs().get(self.record.name, {})
 
@@ -129,15 +153,15 @@ def read_facts(
     if measured is None:
         return CardFacts(cfg=cfg, record=record, published=published)
     folder = Path(measured) / cfg.name
-    accuracy = _read(folder / "accuracy.json", cfg.sha256)
-    training = _read(folder / "training.json", cfg.sha256)
+    accuracy = _read(folder / "accuracy.json", cfg.sha256, ACCURACY)
+    training = _read(folder / "training.json", cfg.sha256, TRAINING)
     _check_training(training, record, folder)
     return CardFacts(
         cfg=cfg,
         record=record,
         accuracy=accuracy,
         training=training,
-        parity=tuple(_parity(path, cfg) for path in sorted(folder.glob("parity*.json"))),
+        parity=tuple(_parity(path, cfg) for path in sorted(folder.glob("parity*.json"), key=_stem)),
         speed=_speed(Path(measured), cfg.architecture),
         published=published,
     )
@@ -154,17 +178,12 @@ def require_measured(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _read(path: Path, sha256: str) -> Json | None:
+def _read(path: Path, sha256: str, document: Document[Any]) -> Json | None:
     """A measured file, or None if there is none."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(read_regular_file(path, "measured file"))
-        found = str(content.get("weights_sha256", ""))
-    except (ValueError, AttributeError) as error:
-        text = f"{str(path)!r} is no measured file: {error}; write it again"
-        raise ConfigError(text, code="measured") from None
-    _check_digest(path, found, sha256)
+    content = document.read(path)
+    _check_digest(path, content.get("weights_sha256", ""), sha256)
     return dict(content)
 
 
@@ -192,11 +211,15 @@ def _check_training(training: Json | None, record: ModelRecord | None, folder: P
         )
 
 
+def _stem(path: Path) -> str:
+    """parity before parity-DEVICE, which "." and "-" would sort the other way round."""
+    return path.stem
+
+
 def _parity(path: Path, cfg: PretrainedCfg) -> MeasuredParity:
     report = read_report(path)
     _check_digest(path, report.weights_sha256, cfg.sha256)
-    how = json.loads(read_regular_file(path))
-    return MeasuredParity(path.name, report, how)
+    return MeasuredParity(path.name, report, dict(CONDITIONS.read(path)))
 
 
 def _speed(measured: Path, architecture: str) -> tuple[Json, ...]:
@@ -205,11 +228,4 @@ def _speed(measured: Path, architecture: str) -> tuple[Json, ...]:
 
 
 def _read_speed(path: Path) -> Json:
-    try:
-        content = json.loads(read_regular_file(path, "bench file"))
-        [content[key] for key in ("command", "machine", "versions", "shape", "threads", "provider")]
-        [entry["of_eager"]["interval95"] for entry in content["candidates"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = f"{str(path)!r} is no result of `convattn bench model --out`: {error!r}"
-        raise ConfigError(text, code="measured") from None
-    return dict(content)
+    return dict(SPEED_DOCUMENT.read(path))

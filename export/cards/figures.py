@@ -8,22 +8,25 @@ cannot be drawn is an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from zoo.errors import AnalysisError, ConfigError, IntegrityError, ResourceError
-from zoo.files import make_directory, read_regular_file, write_text
-from zoo.labels import list_name
+from zoo.catalog.checked_json import Document
+from zoo.catalog.tables import list_name
+from zoo.errors import AnalysisError, IntegrityError, ResourceError
+from zoo.files.json_text import to_json
+from zoo.files.local import make_directory, write_bytes, write_text
 
 from .facts import CardFacts, Json
 from .metadata import split_of
+from .own_run import CURVES
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 INDEX = "pictures.json"
 MAX_BYTES = 100_000
@@ -40,6 +43,14 @@ class Picture:
     caption: str
 
 
+class _Pictures(TypedDict):
+    weights_sha256: str
+    pictures: list[Picture]
+
+
+PICTURES = Document(_Pictures, "list of pictures", "pictures", "draw them again")
+
+
 def read_pictures(folder: str | Path, facts: CardFacts) -> tuple[Picture, ...]:
     """Pictures in a folder that `draw_pictures` filled; none if there is no such folder.
 
@@ -48,13 +59,8 @@ def read_pictures(folder: str | Path, facts: CardFacts) -> tuple[Picture, ...]:
     path = Path(folder) / INDEX
     if not path.is_file():
         return ()
-    try:
-        content = json.loads(read_regular_file(path, "list of pictures"))
-        drawn_of = str(content["weights_sha256"])
-        pictures = tuple(Picture(**entry) for entry in content["pictures"])
-    except (ValueError, KeyError, TypeError) as error:
-        text = f"{str(path)!r} is no list of pictures: {error!r}; draw them again"
-        raise ConfigError(text, code="pictures") from None
+    content = PICTURES.read(path)
+    drawn_of, pictures = content["weights_sha256"], tuple(content["pictures"])
     missing = [p.file for p in pictures if not (Path(folder) / p.file).is_file()]
     if drawn_of != facts.cfg.sha256 or missing:
         what = f"lacks {', '.join(missing)}" if missing else "shows other weights"
@@ -79,7 +85,7 @@ def draw_pictures(
     """
     folder = make_directory(folder)
     wanted: list[Drawing] = [_outline(facts, model)]
-    wanted += _evaluation(facts)
+    wanted += [*_curves(facts), *_evaluation(facts)]
     if trained:
         wanted += _inside(facts, model)
     drawn = []
@@ -100,7 +106,7 @@ def draw_pictures(
         if path.name not in {picture.file for picture in drawn}:
             path.unlink()
     content = {"weights_sha256": facts.cfg.sha256, "pictures": [asdict(p) for p in drawn]}
-    write_text(folder / INDEX, json.dumps(content, indent=2) + "\n")
+    write_text(folder / INDEX, to_json(content, indent=2) + "\n")
     return tuple(drawn)
 
 
@@ -108,8 +114,7 @@ def _outline(facts: CardFacts, model: nn.Module) -> Drawing:
     def draw(path: Path) -> None:
         import torch
 
-        from zoo.analysis.outline import outline
-        from zoo.analysis.plots.architecture import plot_outline
+        from .architecture import outline, plot_outline
 
         spec = facts.cfg.input
         steps = outline(model, torch.zeros(1, spec.in_chans, *spec.size))
@@ -118,6 +123,16 @@ def _outline(facts: CardFacts, model: nn.Module) -> Drawing:
 
     caption = "Steps from image to logits: modules, shape of what they pass on, parameters"
     return Picture("architecture.png", "architecture", caption), draw
+
+
+def _curves(facts: CardFacts) -> list[Drawing]:
+    """Those of one's own run, as it drew them."""
+    file = facts.run.directory / CURVES if facts.run is not None else None
+    if file is None or not file.is_file():
+        return []
+    caption = "Training loss and validation accuracy over the epochs"
+    picture = Picture(CURVES, "training", caption)
+    return [(picture, lambda path: write_bytes(path, file.read_bytes()))]
 
 
 def _evaluation(facts: CardFacts) -> list[Drawing]:
@@ -130,12 +145,12 @@ def _evaluation(facts: CardFacts) -> list[Drawing]:
     stored = _stored(part, complete[part], facts.cfg.labels)
 
     def reliability(path: Path) -> None:
-        from zoo.analysis.plots.evaluation import plot_reliability
+        from zoo.analysis.reliability import plot_reliability
 
         plot_reliability(stored, path)
 
     def confusion(path: Path) -> None:
-        from zoo.analysis.plots.evaluation import plot_confusion
+        from zoo.analysis.reliability import plot_confusion
 
         plot_confusion(stored, path)
 
@@ -189,7 +204,7 @@ def _inside(facts: CardFacts, model: nn.Module) -> list[Drawing]:
 
 
 def _gates(facts: CardFacts, model: nn.Module, path: Path) -> None:
-    from zoo.analysis.gate_study import gate_study
+    from zoo.analysis.gates import gate_study
 
     info: Any = model.feature_info
     reduction = int(info[0]["reduction"])
@@ -202,24 +217,23 @@ def _sample(model: Any, name: str) -> tuple[Any, Any]:
     import numpy as np
     from PIL import Image
 
-    from zoo.weights import BUNDLED
+    from zoo.files.fetch import BUNDLED
 
-    file = BUNDLED / "samples" / name
+    file = BUNDLED.parent / "samples" / name
     spec = model.pretrained_cfg.input
     image = Image.open(file).convert("RGB").resize(spec.size[::-1], Image.Resampling.BICUBIC)
     return model.pretrained_cfg.transform()(str(file))[None], np.asarray(image)
 
 
 def _attention(model: nn.Module, sample: str, path: Path) -> None:
-    from zoo.analysis.query_attention import query_attention
+    from zoo.analysis.attention import query_attention
 
     x, image = _sample(model, sample)
     query_attention(model, x, image, name="").plot(path)
 
 
 def _similarity(model: nn.Module, sample: str, path: Path) -> None:
-    from zoo.analysis.plots.contexts import plot_contexts
-    from zoo.analysis.similarity import similarity_study
+    from zoo.analysis.similarity import plot_contexts, similarity_study
 
     x, image = _sample(model, sample)
     contexts = similarity_study(model, [x]).contexts

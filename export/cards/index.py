@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from zoo import ModelRecord, get_record, list_models
-from zoo.cli._text import count
-from zoo.costs import read_costs
+from zoo.catalog.records import ModelRecord
+from zoo.catalog.registry import get_record, list_models
+from zoo.catalog.tables import count, read_costs
 
 from .document import cards
 from .facts import CardFacts, facts_of
@@ -53,7 +54,7 @@ def weights_table(measured: str | Path, link: str = "") -> str:
         terms = facts.record.family.licence if facts.record else None
         code = f"{terms.code}{_mark(terms.note)}" if terms else "timm's"
         cells = (
-            f"[`{name}`]({link}{name}.md)", *_cost(facts.cfg.architecture), accuracy(facts),
+            f"[`{name}`]({link}{name}.md)", *_cost(facts.costs), accuracy(facts),
             parity(facts), f"{facts.cfg.licence} / {code}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -64,8 +65,7 @@ def _mark(note: str) -> str:
     return " †" if note else ""
 
 
-def _cost(name: str) -> tuple[str, str]:
-    cost = read_costs().get(name, {})
+def _cost(cost: Mapping[str, int]) -> tuple[str, str]:
     return (count(cost["params"]), count(cost["macs"])) if cost else ("", "")
 
 
@@ -106,7 +106,7 @@ def models_table(measured: str | Path) -> str:
         record = get_record(name)
         terms = record.family.licence
         cells = (
-            f"`{name}`", *_cost(name), *_outcome(record, measured),
+            f"`{name}`", *_cost(read_costs().get(name, {})), *_outcome(record, measured),
             f"{terms.code}{_mark(terms.note)}", record.family.paper,
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")

@@ -1,7 +1,8 @@
 """The metadata of a card: YAML front matter with model-index, and .eval_results/*.yaml.
 
-Both are made and read back with huggingface_hub's own classes. Percentages stay percentages; each
-result says where it comes from.
+Both are made and read back with huggingface_hub's own classes. The model-index holds accuracies as
+shares, as the Hub shows them; .eval_results keeps percentages, as leaderboards do. Each result says
+where it comes from.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalog.records import DataRecord
+from zoo.catalog.weights_records import Metric
 from zoo.errors import ConfigError
-from zoo.records import Metric
 
-from .data import DataFacts, data_of
 from .facts import CardFacts
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
+
 
 LIBRARY = "convattn-zoo"
 IMPORT_LINE = "import zoo.timm_registry"
@@ -29,7 +31,11 @@ _HUB_LICENCES = {
         "apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0",
     )
 }  # fmt: skip
-_METRICS = {"acc1_percent": "accuracy", "acc5_percent": "top-5-accuracy"}
+# name in our files, in percent -> type and name on the Hub, which takes shares
+_METRICS = {
+    "acc1_percent": ("accuracy", "Accuracy"),
+    "acc5_percent": ("top-5-accuracy", "Top-5 accuracy"),
+}
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _GITHUB = re.compile(r"github\.com/[\w.-]+/[\w.-]+")
 
@@ -51,25 +57,32 @@ def front_matter(facts: CardFacts) -> str:
 def _metadata(facts: CardFacts) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
-    cfg, data = facts.cfg, data_of(facts.cfg)
+    cfg, data, run = facts.cfg, facts.data, facts.run
     known = _HUB_LICENCES.get(cfg.licence.lower())
     extra: dict[str, Any] = {}
     if cfg.licence and not known:
         extra = {"license_name": cfg.licence, "license_link": "LICENSE"}
     results = index_results(facts)
-    weights = facts.record.selected if facts.record else None
     return ModelCardData(
         license=known or ("other" if cfg.licence else None),
         library_name="timm" if loads_in_plain_timm(facts) else LIBRARY,
         pipeline_tag="image-classification" if cfg.num_classes else "image-feature-extraction",
         tags=_tags(facts),
-        datasets=[data.hub_id] if data else None,
+        datasets=[data.hub_id] if data else [run.data] if run else None,
         metrics=sorted({result.metric_type for result in results}) or None,
-        base_model=(weights.repo or None) if weights else None,
+        base_model=_base_model(facts),
         model_name=cfg.name if results else None,
         eval_results=results or None,
         **extra,
     )
+
+
+def _base_model(facts: CardFacts) -> str | None:
+    """What the weights were made from: the start of one's own run, or the copied repository."""
+    if facts.run is not None:
+        return facts.run.base_model
+    weights = facts.record.selected if facts.record else None
+    return (weights.repo or None) if weights else None
 
 
 def _tags(facts: CardFacts) -> list[str]:
@@ -106,22 +119,23 @@ def index_results(facts: CardFacts) -> list[EvalResult]:
     """The model-index: what we measured; else what others measured on exactly these weights."""
     weights = facts.record.selected if facts.record else None
     metrics = measured_metrics_of(facts) or (weights.metrics if weights else ())
-    return [_result(metric, data_of(facts.cfg)) for metric in metrics]
+    return [_result(metric, facts.data) for metric in metrics]
 
 
-def _result(metric: Metric, data: DataFacts | None) -> EvalResult:
+def _result(metric: Metric, data: DataRecord | None) -> EvalResult:
     from huggingface_hub import EvalResult
 
     url = source_url(metric.source)
-    known = data is not None and metric.dataset.startswith(data.prefixes)
+    kind, name = _METRICS.get(metric.name, (metric.name, metric.name))
+    known = data is not None and metric.dataset.startswith(data.results)
     return EvalResult(
         task_type="image-classification",
-        dataset_type=data.hub_id if known and data else _slug(metric.dataset),
+        dataset_type=data.hub_id if known and data else _slug(_without_part(metric.dataset)),
         dataset_name=metric.dataset,
         dataset_split=split_of(metric.dataset),
-        metric_type=_METRICS.get(metric.name, metric.name),
-        metric_name=metric.name,
-        metric_value=metric.value,
+        metric_type=kind,
+        metric_name=name,
+        metric_value=round(metric.value / 100, 5) if kind != metric.name else metric.value,
         source_name=metric.source if url else None,
         source_url=url,
     )
@@ -129,6 +143,12 @@ def _result(metric: Metric, data: DataFacts | None) -> EvalResult:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _without_part(dataset: str) -> str:
+    """``"photos/test" -> "photos"``."""
+    name, _, part = dataset.rpartition("/")
+    return name if name and split_of(part) else dataset
 
 
 def split_of(dataset: str) -> str | None:
@@ -154,22 +174,22 @@ def eval_results(facts: CardFacts) -> dict[str, str]:
 
     The test part, or the last one, of what we measured; else every published number, a file each.
     """
-    data = data_of(facts.cfg)
+    data = facts.data
     if data is None:
         return {}
-    own = [m for m in measured_metrics_of(facts) if m.dataset.startswith(data.prefixes)]
+    own = [m for m in measured_metrics_of(facts) if m.dataset.startswith(data.results)]
     if own:
         best = next((m for m in own if split_of(m.dataset) == "test"), own[-1])
         return {f"{_slug(data.task)}.yaml": _entry(best, data, _notes(facts, best, data))}
     found = {}
     for metric in facts.published:
-        if metric.name == "acc1_percent" and metric.dataset.startswith(data.prefixes):
+        if metric.name == "acc1_percent" and metric.dataset.startswith(data.results):
             source = _slug(metric.source.split(",")[0])
             found[f"{_slug(data.task)}-{source}.yaml"] = _entry(metric, data, metric.source)
     return found
 
 
-def _notes(facts: CardFacts, metric: Metric, data: DataFacts) -> str:
+def _notes(facts: CardFacts, metric: Metric, data: DataRecord) -> str:
     found = (facts.accuracy or {}).get("results", {}).get(metric.dataset)
     if not found:
         return metric.source
@@ -180,7 +200,7 @@ def _notes(facts: CardFacts, metric: Metric, data: DataFacts) -> str:
     )
 
 
-def _entry(metric: Metric, data: DataFacts, notes: str) -> str:
+def _entry(metric: Metric, data: DataRecord, notes: str) -> str:
     import yaml  # comes with huggingface_hub
 
     content: dict[str, Any] = {

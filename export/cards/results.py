@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.records import Metric
+from zoo.catalog.weights_records import Metric
 
 from .facts import CardFacts, Json, MeasuredParity
 from .metadata import measured_metrics_of
@@ -34,12 +34,21 @@ def metrics_section(facts: CardFacts) -> str:
     parts = [f"### Measured by us\n\n{measured}"]
     if facts.accuracy is not None:
         parts.append(_conditions(facts.accuracy))
+        parts.append(_class_numbers(facts.cfg.labels))
     rows = [_metric_row(metric, None) for metric in facts.published]
     if rows:
         table = "\n".join([*_HEAD, *rows])
         parts.append(f"### Published, not measured by us\n\n{table}")
         parts.append(_discrepancy(facts.published))
     return "\n\n".join(filter(None, parts))
+
+
+def _class_numbers(labels: Sequence[str]) -> str:
+    """What numbers in pictures mean: names that no font had the letters of are drawn as numbers."""
+    if all(label.isascii() for label in labels):
+        return ""
+    names = ", ".join(f"{number} {label}" for number, label in enumerate(labels))
+    return f"Where a picture has numbers instead of classes: {names}."
 
 
 def _how_to(facts: CardFacts) -> str:
@@ -69,7 +78,8 @@ def _conditions(accuracy: Json) -> str:
         for part, found in accuracy["results"].items()
         if found.get("data_sha256")
     ]
-    intervals = "Intervals: Wilson for shares, 1,000 bootstrap resamples otherwise."
+    resamples = accuracy.get("resamples", 1000)
+    intervals = f"Intervals: Wilson for shares, {resamples:,} bootstrap resamples otherwise."
     data = f" SHA-256 of the data: {', '.join(digests)}." if digests else ""
     return f"{intervals}{data} {where(accuracy)}"
 
@@ -77,8 +87,12 @@ def _conditions(accuracy: Json) -> str:
 def where(how: Json) -> str:
     """Processor, versions and commit of a measurement."""
     versions, machine = how.get("versions", {}), how.get("machine", {})
-    names = ("torch", "onnxruntime-gpu", "onnxruntime", "convattn-zoo")
+    packages_here = ("torch", "onnxruntime-gpu", "onnxruntime", "convattn-zoo")
+    # in a browser, what is installed here did not take part
+    in_browser = ("onnxruntime-web", "convattn-zoo")
+    names = in_browser if "onnxruntime-web" in versions else packages_here
     packages = ", ".join(f"{n} {versions[n]}" for n in names if n in versions)
+    packages = ", ".join(filter(None, (how.get("browser"), packages)))
     device = how.get("device") or machine.get("gpu") or machine.get("cpu", "unknown machine")
     cores = f", {machine['cores']} cores" if machine.get("cores") else ""
     commit = f", after commit {how['parent_commit'][:12]}" if how.get("parent_commit") else ""
@@ -126,13 +140,16 @@ def calibration_section(facts: CardFacts) -> str:
         found.get("metrics") for found in facts.accuracy["results"].values()
     ):
         return NOT_MEASURED
-    results = facts.accuracy["results"]
+    results = {part: f for part, f in facts.accuracy["results"].items() if f.get("metrics")}
     lines = [
         f"| | {' | '.join(results)} |",
         "|---" * (1 + len(results)) + "|",
     ]
     for key, (label, digits) in _CALIBRATION.items():
-        cells = [_with_interval(found["metrics"].get(key), digits) for found in results.values()]
+        cells = [
+            _with_interval((found.get("metrics") or {}).get(key), digits)
+            for found in results.values()
+        ]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     definitions = {found.get("definition", "textbook") for found in results.values()}
     lines += ["", f"Definitions: {', '.join(sorted(definitions))} (docs/evaluation.md)."]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.lineage import bibtex_of, lineage_of
+from zoo.catalog.citations import bibtex_of, lineage_of
+from zoo.files import card_text
 
-from .data import data_of
 from .facts import CardFacts
 from .metadata import measured_metrics_of, split_of
+from .own_run import OwnRun
 from .results import seeds_table, where
 
+NOT_STATED = "Not stated."
 _UNSET: tuple[Any, ...] = ("", None, 0, 0.0, False, [], ())
 _NOT_SETTINGS = ("name", "source", "seed")
 # fields of a recipe that take no part: field that decides, its value -> these
@@ -46,6 +48,10 @@ def _weights(facts: CardFacts) -> str:
     image = f"{spec.in_chans} x {spec.size[0]} x {spec.size[1]}"
     weights = record.selected if record else None
     trained = f", trained on {weights.dataset}," if weights and weights.dataset else ""
+    if facts.run is not None:
+        how = f"fine-tuned from `{facts.run.start}`" if facts.run.start else "trained"
+        count = facts.run.metrics["training_images"]
+        trained = f", {how} on {count:,} images of {facts.run.data},"
     version = f" (version {cfg.version})" if cfg.version else ""
     return f"These weights{version}{trained} sort images of {image} into {cfg.num_classes} classes."
 
@@ -76,6 +82,8 @@ def architecture(facts: CardFacts) -> str:
     rows = []
     if costs:
         rows += [("parameters", f"{costs['params']:,}"), ("MACs, one image", f"{costs['macs']:,}")]
+    elif facts.params:
+        rows.append(("parameters", f"{facts.params:,}"))
     spec = cfg.input
     rows += [
         ("input", f"{spec.in_chans} x {spec.size[0]} x {spec.size[1]}, {spec.interpolation}, crop "
@@ -116,9 +124,10 @@ def _some(labels: tuple[str, ...]) -> str:
 
 def intended_use(facts: CardFacts) -> str:
     """What it is for, and where it ends."""
-    data = data_of(facts.cfg)
-    limits = list(data.limits) if data else ["The data set is not one that this package describes."]
-    use = data.use if data else "See whoever trained these weights."
+    data = facts.data
+    limits = list(data.limits) if data else []
+    said = facts.words.get(card_text.LIMITS)
+    use = facts.words.get(card_text.USE) or (data.use if data else NOT_STATED)
     results = (facts.accuracy or {}).get("results", {})
     for part, found in results.items():
         if split_of(part) == "test":
@@ -128,13 +137,21 @@ def intended_use(facts: CardFacts) -> str:
             )
     refused = facts.record.family.not_exportable if facts.record else {}
     limits += [f"No export with {key}: {why}." for key, why in refused.items()]
-    return f"{use}\n\nLimits:\n\n" + "\n".join(f"- {limit}" for limit in limits)
+    listed = "\n".join(f"- {limit}" for limit in limits)
+    shown = "\n\n".join(filter(None, [said, listed])) or NOT_STATED
+    return f"{use}\n\nLimits:\n\n{shown}"
+
+
+def contact(facts: CardFacts) -> str:
+    """Who answers questions, if the owner says."""
+    return facts.words.get(card_text.CONTACT, "")
 
 
 def training(facts: CardFacts) -> str:
     """Data and recipe."""
-    data = data_of(facts.cfg)
-    parts = [f"Data: {data.name}. {data.about}"] if data else []
+    data = facts.data
+    parts = [f"Data: {data.title}. {data.about}"] if data else []
+    parts += [_own_data(facts, facts.run)] if facts.run is not None else []
     weights = facts.record.selected if facts.record else None
     found = facts.training
     if found is None:
@@ -170,6 +187,23 @@ def training(facts: CardFacts) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def _own_data(facts: CardFacts, run: OwnRun) -> str:
+    """The images of one's own: in the owner's words, then as they were counted."""
+    parts = ", ".join(f"{count:,} {part}" for part, count in run.metrics.get("images", {}).items())
+    classes = run.metrics.get("classes", {})
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:20])
+    more = ", ..." if len(classes) > 20 else ""
+    skipped, digest = len(run.metrics.get("skipped", ())), run.metrics.get("data_sha256")
+    counted = [
+        f"Images of {run.data}: {parts}." if parts else "",
+        f"Training images by class: {shown}{more}." if shown else "",
+        f"Left out, because they cannot be read: {skipped}." if skipped else "",
+        f"Digest of the folder: `{digest[:16]}`." if digest else "",
+    ]
+    said = facts.words.get(card_text.DATA)
+    return "\n\n".join(filter(None, [said, " ".join(filter(None, counted))]))
+
+
 def _how(found: Any) -> str:
     return where(found).replace("Measured on", "Trained on") if found.get("machine") else ""
 
@@ -187,9 +221,16 @@ def licence(facts: CardFacts) -> str:
         f"| upstream's code | {terms.code} | {record.family.upstream} |",
         "| this implementation | Apache-2.0 | convattn-zoo |",
     ]
+    if card_text.LICENCE in facts.words:
+        rows.append(f"| images | {_cell(facts.words[card_text.LICENCE])} | {_owner(facts)} |")
     if terms.note:
         rows += ["", terms.note]
     return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _owner(facts: CardFacts) -> str:

@@ -1,26 +1,30 @@
-"""The five ways to use weights, as snippets that a test runs as they stand.
+"""The ways to use weights, as snippets that a test runs as they stand.
 
-All of them classify ``photo.png`` in the current folder and print the most probable label.
-`CHECKOUT` is the folder of a clone; `REPO` is where a bundle was published.
+They classify ``photo.png`` in the current folder and print the most probable label. `CHECKOUT` is
+the folder of a clone. The card of a bundle reads from the repository that its reader stands on; the
+one beside the catalogue loads by name.
 """
 
 from __future__ import annotations
 
 import math
 
-from zoo import InputSpec, PretrainedCfg
+from zoo.catalog.weights_records import InputSpec
+from zoo.factory.description import PretrainedCfg
 
 from .facts import CardFacts
 from .metadata import IMPORT_LINE, loads_in_plain_timm
 
 CHECKOUT = "convattn-zoo"
 IMAGE = "photo.png"
+INSTALL = "pip install convattn-zoo"
+PROJECT = ""  # address of the project, once it has one
 _ADDS = f"`{IMPORT_LINE}` adds our architectures."
 
 
 def repo_of(facts: CardFacts) -> str:
     """The repository that snippets read a published bundle from."""
-    return f"ORG/{facts.name}"
+    return facts.repo or f"ORG/{facts.name}"
 
 
 def _published(facts: CardFacts) -> str:
@@ -29,15 +33,15 @@ def _published(facts: CardFacts) -> str:
 
 
 def usage(facts: CardFacts) -> str:
-    """Headed snippets: five for weights of a record; others are loaded from their bundle."""
-    known = facts.record is not None and facts.record.selected is not None
-    parts = [
-        *([_create_model(facts), _torch_hub(facts)] if known else [_from_bundle(facts)]),
-        _timm(facts),
-        _onnxruntime(facts),
-        _command_line(facts.name if known else f"hf-hub:{_published(facts)}"),
-    ]
-    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
+    """Headed snippets: of a bundle, from its repository; of weights of a record, by their name."""
+    if facts.repo:
+        first = [_from_bundle(facts), _embedding(facts)]
+    else:
+        first = [_create_model(facts), _torch_hub(facts)]
+    name = f"hf-hub:{_published(facts)}" if facts.repo else facts.name
+    parts = [*first, _timm(facts), _onnxruntime(facts), _command_line(name)]
+    ways = [f"### {title}\n\n{text}" for title, text in parts]
+    return "\n\n".join([*ways, _transformers(facts)])
 
 
 def _python(code: str) -> str:
@@ -90,11 +94,11 @@ def _timm(facts: CardFacts) -> tuple[str, str]:
     cfg, record = facts.cfg, facts.record
     weights = record.selected if record else None
     plain = loads_in_plain_timm(facts)
-    if plain and weights is not None and weights.repo:
-        name, text = f"hf-hub:{weights.repo}", "timm builds this architecture itself."
-    elif weights is None:
+    if facts.repo or weights is None:
         name = f"hf-hub:{_published(facts)}"
         text = "timm builds this architecture itself." if plain else _ADDS
+    elif plain and weights.repo:
+        name, text = f"hf-hub:{weights.repo}", "timm builds this architecture itself."
     else:
         name, text = f"{cfg.timm_name}.{cfg.tag}", _ADDS
     ending = "number" if plain or not cfg.labels else 'model.pretrained_cfg["label_names"][number]'
@@ -111,12 +115,44 @@ print({ending})"""
     return "timm", f"{text}\n\n{_python(code)}"
 
 
+def _transformers(facts: CardFacts) -> str:
+    """Python's transformers and transformers.js, on the published bundle."""
+    repo, version = repo_of(facts), facts.cfg.version
+    keyword, option = "", ""
+    if version:
+        keyword, option = f'\n    revision="v{version}",', f', revision: "v{version}"'
+    library = "@huggingface/transformers"
+    python = f"""import zoo
+from transformers import pipeline
+
+zoo.register_in_timm()
+classify = pipeline(
+    "image-classification",
+    model="{repo}",{keyword}
+)
+print(classify("{IMAGE}")[0]["label"])"""
+    script = f"""import {{ AutoImageProcessor, AutoModel, RawImage }} from "{library}";
+
+const how = {{ dtype: "fp32"{option} }};
+const model = await AutoModel.from_pretrained("{repo}", how);
+const processor = await AutoImageProcessor.from_pretrained("{repo}", how);
+const {{ logits }} = await model(await processor(await RawImage.read("{IMAGE}")));
+console.log(model.config.id2label[logits.data.indexOf(Math.max(...logits.data))]);"""
+    return (
+        f"**transformers** reads the bundle as one of timm's models:\n\n{_python(python)}\n\n"
+        f"**transformers.js** runs its ONNX file; it resizes in its own way, so that pixels, and "
+        f"the probabilities with them, differ a little (docs/hub.md):\n\n```js\n{script}\n```"
+    )
+
+
 def _onnxruntime(facts: CardFacts) -> tuple[str, str]:
     cfg = facts.cfg
-    where = (
-        f"Neither torch nor this package is needed. `{repo_of(facts)}` stands for the repository "
-        f"that `convattn bundle {cfg.name}` and `convattn publish` made."
-    )
+    where = "Neither torch nor this package is needed."
+    if not facts.repo:
+        where += (
+            f" `{repo_of(facts)}` stands for the repository that `convattn bundle {cfg.name}` and "
+            "`convattn publish` made."
+        )
     revision = f', revision="v{cfg.version}"' if cfg.version else ""
     answer = "labels[int(logits.argmax())]" if cfg.labels else "int(logits.argmax())"
     code = f"""import json
@@ -169,9 +205,31 @@ convattn predict exported/onnx/model.onnx {IMAGE}"""
     return "Command line", f"```bash\n{code}\n```"
 
 
+def _revision(facts: CardFacts) -> str:
+    return f', revision="v{facts.cfg.version}"' if facts.cfg.version else ""
+
+
 def _from_bundle(facts: CardFacts) -> tuple[str, str]:
-    revision = f', revision="v{facts.cfg.version}"' if facts.cfg.version else ""
+    project = f"[convattn-zoo]({PROJECT})" if PROJECT else "`convattn-zoo`"
     code = f"""import zoo
 
-model = zoo.from_pretrained("{repo_of(facts)}"{revision})"""
-    return "from_pretrained", f"Every byte is compared with manifest.json.\n\n{_python(code)}"
+model = zoo.from_pretrained("{repo_of(facts)}"{_revision(facts)}).eval()
+predict = zoo.Predictor.from_model(model)
+print(predict("{IMAGE}").label)"""
+    text = f"{project} compares every byte with manifest.json."
+    install = f"```bash\n{INSTALL}\n```"
+    return "from_pretrained", f"{install}\n\n{text}\n\n{_python(code)}"
+
+
+def _embedding(facts: CardFacts) -> tuple[str, str]:
+    code = f"""import torch
+import zoo
+
+model = zoo.from_pretrained("{repo_of(facts)}"{_revision(facts)}, num_classes=0).eval()
+with torch.inference_mode():
+    features = model(model.pretrained_cfg.transform()("{IMAGE}")[None])
+print(tuple(features.shape))"""
+    return (
+        "Embeddings",
+        f"What the model sees before its classifier.\n\n{_python(code)}",
+    )

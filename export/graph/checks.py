@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import ExportError
+from zoo.errors import ExportError, MissingDependencyError
+from zoo.files.listed import read_listed
 
 if TYPE_CHECKING:
     import onnx
 
+
 SIZE_LIMIT = 2_000_000_000  # bytes; a protocol buffer ends at 2 GiB, and files are written whole
-OPSETS = range(17, 26)
 
 
 def check_size(size_bytes: int, name: str) -> None:
@@ -22,16 +24,6 @@ def check_size(size_bytes: int, name: str) -> None:
             f"{name} has {size_bytes / 1e9:.1f} GB of weights; an ONNX file holds less than "
             f"{SIZE_LIMIT / 1e9:.0f} GB. Export it as .pt2 or in a smaller precision",
             code="too_large",
-        )
-
-
-def check_opset(opset: int) -> None:
-    """Raises: ExportError for a version that torch's exporter replaces by another, unasked."""
-    if opset not in OPSETS:
-        raise ExportError(
-            f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}: torch's exporter writes 18 "
-            "for any other; 23 is the first with an operator for attention",
-            code="opset",
         )
 
 
@@ -46,6 +38,16 @@ def clean(proto: onnx.ModelProto) -> None:
     for part in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
+
+
+def forget_weight_shapes(proto: onnx.ModelProto) -> None:
+    """Drop stated shapes of initialisers, which state their own: tools that transpose a weight,
+    onnxruntime's quantiser among them, leave the second statement behind and contradict it.
+    """
+    weights = {weight.name for weight in proto.graph.initializer}
+    kept = [value for value in proto.graph.value_info if value.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
 
 
 def check_graph(proto: onnx.ModelProto, opset: int, name: str) -> None:
@@ -76,3 +78,32 @@ def check_graph(proto: onnx.ModelProto, opset: int, name: str) -> None:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph of {name} is not valid ONNX: {error}") from None
+
+
+def load_model(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    """A model from a file, or as it is.
+
+    Raises: ExportError, ResourceError, MissingDependencyError without the onnx package.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise MissingDependencyError("looking into a graph needs onnx: pip install onnx") from None
+
+    if isinstance(model, onnx.ModelProto):
+        return model
+    try:
+        return onnx.ModelProto.FromString(read_listed(model, "ONNX file"))
+    except DecodeError:
+        raise ExportError(
+            f"{Path(model).name} is not an ONNX model, or is damaged; export it again"
+        ) from None
+
+
+def root_cause(error: BaseException) -> str:
+    """First line of the innermost exception: the exporters wrap the cause in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -14,31 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..comparison.measuring import References
-
 if TYPE_CHECKING:
     import onnx
+
 
 LARGEST = 65504.0  # of float16
 # inputs that an operator takes in float32 whatever its data are
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 # operators that make numbers: what they make is small, and their type is an attribute
 _MAKERS = frozenset({"Constant", "ConstantOfShape", "Range", "EyeLike"})
-
-
-def to_float16(
-    proto: onnx.ModelProto, references: References
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph in float16, and which nodes stayed float32 and why.
-
-    Raises: ExportError if no choice of islands keeps the budget.
-    """
-    from .islands import find_islands
-
-    islands = find_islands(proto, references)
-    kinds = {node.name: node.op_type for node in proto.graph.node}
-    reasons = [f"{kinds[name]} {name}: {why}" for name, why in islands.items()]
-    return convert(proto, islands), {"nodes_total": len(kinds), "float32_islands": reasons}
 
 
 def convert(proto: onnx.ModelProto, islands: Collection[str]) -> onnx.ModelProto:

@@ -9,104 +9,27 @@ passes: by how many grey levels is measured at every export and written into the
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import InputSpec, PretrainedCfg
+from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ExportError
-from zoo.preprocessing import preprocess
 
-from ..comparison.measuring import References
-from ..comparison.reference import compute_references
-from ..comparison.samples import TestInputs, sample_images
-from ..description import metadata_of
-from ..forms import Form
-from ..onnx_export import save_onnx
-from ..parity import ParityRow, check_named
-from ..sessions.session import Session
-from ..spec import INPUT_NAME, ExportSpec
+from ..spec import INPUT_NAME
 
 if TYPE_CHECKING:
     import onnx
 
+
 IMAGE_NAME = "image"
-GREY_LEVELS_MAX = 3.0
-GREY_LEVELS_MEAN = 0.5
-_SIZES = ((37, 53), (97, 61), (224, 224), (301, 401))  # height and width of the images it is run on
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green, blue, in 1/65536
 Array = np.ndarray[Any, Any]
 
 
-def write_with_preprocessing(
-    proto: onnx.ModelProto, path: Path, file: str, cfg: PretrainedCfg, references: References
-) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
-    """Write the graph that takes images, and compare both its parts.
-
-    Returns: rows of the whole graph against float64 on the pixels that its first part makes, and
-        what the runtime attests with the grey levels by which these pixels differ from ours.
-    Raises: ExportError if they differ by more than a rounding.
-    """
-    from ..runtime import open_onnx
-
-    metadata = metadata_of(cfg, references.spec, references.axes, references.form.outputs)
-    metadata["preprocessing"] = "inside"
-    save_onnx(with_preprocessing(proto, cfg.input), path, metadata, references.spec.opset, cfg.name)
-    session = open_onnx(path)
-    rows, levels = compare_images(session, file, references.form, cfg.input, references.spec)
-    return rows, {**session.attestation, "grey_levels_from_pillow": levels}
-
-
-def compare_images(
-    session: Session,
-    file: str,
-    form: Form,
-    input: InputSpec,
-    spec: ExportSpec,
-    tf32: bool = False,
-    level: str = "",
-) -> tuple[tuple[ParityRow, ...], dict[str, dict[str, float]]]:
-    """An opened graph that takes images, on four sizes of them.
-
-    Returns: rows against float64 on the pixels that its first part makes, and by how many grey
-        levels these differ from ours, by image size.
-    Raises: ExportError if they differ by more than a rounding.
-    """
-    rows: tuple[ParityRow, ...] = ()
-    worst: dict[str, dict[str, float]] = {}
-    for size in _SIZES:
-        images = _images(size)
-        pixels = _run_alone(input, images)
-        worst[f"{size[0]}x{size[1]}"] = _grey_levels(pixels, images, input)
-        kinds = ("real",) * (len(images) - 1) + ("noise",)
-        found = compute_references(
-            form.module, TestInputs(pixels, kinds), spec.batches, form.outputs
-        )
-        found = {k: replace(r, inputs=TestInputs(images, kinds)) for k, r in found.items()}
-        made = check_named(
-            session.run_named, found, file, session.provider, spec, tf32=tf32, level=level
-        )
-        rows += tuple(replace(row, size=size) for row in made)
-    return rows, worst
-
-
-def _images(size: tuple[int, int]) -> Array:
-    """Sample images enlarged to a size, and noise. Shape: uint8 (3, H, W, 3)."""
-    from PIL import Image
-
-    made = [
-        np.asarray(Image.open(path).convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
-        for path in sample_images()[:2]
-    ]
-    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return np.stack([*made, noise])
-
-
-def _run_alone(spec: InputSpec, images: Array) -> Array:
+def preprocessing_graph(spec: InputSpec) -> onnx.ModelProto:
+    """The first part alone: `image` in, `pixel_values` out. Raises: as `with_preprocessing`."""
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper
 
     model = onnx.ModelProto()
@@ -115,25 +38,7 @@ def _run_alone(spec: InputSpec, images: Array) -> Array:
     shape: list[str | int | None] = ["batch", spec.in_chans, *spec.size]
     model.graph.output.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, shape))
     model.graph.name = "preprocessing"
-    session = onnxruntime.InferenceSession(
-        with_preprocessing(model, spec).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    pixels: Array = session.run([INPUT_NAME], {IMAGE_NAME: images})[0]
-    return pixels
-
-
-def _grey_levels(pixels: Array, images: Array, spec: InputSpec) -> dict[str, float]:
-    """Differences from our transform in units of 1/255, largest and mean."""
-    ours = np.stack([preprocess(image, spec) for image in images])
-    grey = 255 * np.asarray(spec.std).reshape(-1, 1, 1) * np.abs(pixels.astype(np.float64) - ours)
-    found = {"max": round(float(grey.max()), 4), "mean": round(float(grey.mean()), 4)}
-    if found["max"] > GREY_LEVELS_MAX or found["mean"] > GREY_LEVELS_MEAN:
-        raise ExportError(
-            f"the preprocessing inside the graph differs from zoo.preprocessing by {found['max']} "
-            f"grey levels (mean {found['mean']}) on images of {images.shape[1]} x "
-            f"{images.shape[2]}; at most {GREY_LEVELS_MAX} and {GREY_LEVELS_MEAN} pass"
-        )
-    return found
+    return with_preprocessing(model, spec)
 
 
 def with_preprocessing(proto: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:

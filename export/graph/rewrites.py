@@ -15,10 +15,11 @@ import numpy as np
 
 from zoo.errors import ExportError
 
-from .pooling_rewrite import spell_out_max_pools
+from .pools import spell_out_max_pools
 
 if TYPE_CHECKING:
     import onnx
+
 
 Array = np.ndarray[Any, Any]
 

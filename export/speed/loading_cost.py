@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalog.references import kind_of
 from zoo.errors import ConfigError
-from zoo.files import read_regular_file, sha256_bytes
-from zoo.references import build_config, is_registry_name
-from zoo.weights import read_tensors, weights_bytes
+from zoo.factory.config_json import build_config
+from zoo.files.listed import read_listed
+from zoo.files.local import sha256_bytes
+from zoo.weights.safetensors_file import read_tensors, weights_bytes
 
-from .latency import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
+from .timing import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 TOTAL, DIGEST, READ, PARSE = "create + verify + load", "SHA-256 pass", "read", "parse"
 RANDOM, TIMM = "create, random weights", "timm.create_model"
@@ -81,11 +84,12 @@ def bench_load(
     Raises: ConfigError for a reference that is neither; what loading raises.
     """
     with tempfile.TemporaryDirectory() as folder, limited_threads(threads):
-        if is_registry_name(reference):
+        kind = kind_of(reference)
+        if kind == "name":
             say(f"writing random weights of {reference}")
             directory = Path(folder)
             _write(reference, directory)
-        elif Path(reference).is_dir():
+        elif kind == "directory" and Path(reference).is_dir():
             directory = Path(reference)
         else:
             raise ConfigError(
@@ -99,7 +103,7 @@ def bench_load(
 
 
 def _write(reference: str, directory: Path) -> None:
-    from zoo.factory import create_random
+    from zoo.factory.create import create_random
 
     model = create_random(reference, 0)
     weights = weights_bytes(model)
@@ -114,10 +118,10 @@ def _steps(directory: Path) -> tuple[dict[str, Run], str, dict[str, str]]:
     file = directory / "model.safetensors"
     model = zoo.create_model(str(directory), pretrained=True)
     cfg: Any = model.pretrained_cfg
-    data = read_regular_file(file, "weights file")
+    data = read_listed(file, "weights file")
     steps: dict[str, Run] = {
         TOTAL: lambda: zoo.create_model(str(directory), pretrained=True),
-        READ: lambda: read_regular_file(file, "weights file"),
+        READ: lambda: read_listed(file, "weights file"),
         DIGEST: lambda: sha256_bytes(data),
         PARSE: lambda: read_tensors(data, file.name),
         RANDOM: lambda: zoo.create_model(cfg.architecture, **cfg.model_args),

@@ -6,20 +6,29 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import InputSpec, PretrainedCfg
+from zoo.catalog.references import kind_of
+from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, NoWeightsError, ZooError
-from zoo.references import is_artefact, is_registry_name
+from zoo.factory.description import PretrainedCfg
 
-from .latency import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
+from ..formats.axes import axes_of
+from ..formats.capture import capture
+from ..formats.onnx_file import write_onnx
+from ..formats.outputs import own_form
+from ..formats.torchscript_file import write_torchscript
+from ..spec import ExportSpec
+from .timing import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 Array = np.ndarray[Any, Any]
 EAGER, COMPILED, SCRIPT, RUNTIME = "eager", "torch.compile", "TorchScript", "ONNX Runtime"
@@ -38,6 +47,7 @@ class LatencySettings:
         provider: "cpu" or "cuda"; TorchScript and eager move there too.
         compiled: also torch.compile, if there is a C++ compiler.
         limit_s: no new round starts after so many seconds.
+        trust_code: run .pt and .pt2 files that this user did not export.
     Raises: ConfigError for a size or count below 1.
     """
 
@@ -48,6 +58,7 @@ class LatencySettings:
     provider: str = "cpu"
     compiled: bool = True
     limit_s: float = 60.0
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.batch, self.threads, *(self.size or (1, 1)))
@@ -117,23 +128,27 @@ class ModelLatency:
 
 
 def bench_model(
-    reference: str, settings: LatencySettings | None = None, say: Say = lambda _: None
+    reference: str,
+    settings: LatencySettings | None = None,
+    say: Say = lambda _: None,
+    keywords: Mapping[str, Any] | None = None,
 ) -> ModelLatency:
     """Latency and throughput of a model in every form that can be had here.
 
     Args:
         reference: any model reference, or a single exported file (which then runs alone).
         say: told what is being prepared.
+        keywords: constructor keywords.
     Raises: what loading and opening raise; ConfigError for a file that does not say its input size
         when `settings.size` does not either.
     """
     settings = settings or LatencySettings()
     with limited_threads(settings.threads), tempfile.TemporaryDirectory() as folder:
-        if is_artefact(reference):
+        if kind_of(reference) == "file":
             runs, cfg, weights = _open_artefact(reference, settings)
             skipped: dict[str, str] = {}
         else:
-            model, weights = load_model(reference)
+            model, weights = load_model(reference, keywords or {})
             cfg = _sized(model, settings)
             runs, skipped = _all_forms(model, cfg, settings, Path(folder), say)
         shape = (settings.batch, cfg.input.in_chans, *cfg.input.size)
@@ -156,21 +171,21 @@ def bench_model(
     return ModelLatency(cfg.name, weights, shape, settings, found, skipped)
 
 
-def load_model(reference: str) -> tuple[nn.Module, str]:
+def load_model(reference: str, keywords: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """A model to time and what its weights are: those of a directory or repository; else random."""
     import zoo
-    from zoo.factory import create_random
+    from zoo.factory.create import create_random
 
-    if is_registry_name(reference) or reference.startswith("timm:"):
-        return create_random(reference, 0), RANDOM
+    if kind_of(reference) in ("name", "timm"):
+        return create_random(reference, 0, **keywords), RANDOM
     try:
-        return zoo.create_model(reference, pretrained=True), "the model's own"
+        return zoo.create_model(reference, pretrained=True, **keywords), "the model's own"
     except NoWeightsError:
-        return create_random(reference, 0), RANDOM
+        return create_random(reference, 0, **keywords), RANDOM
 
 
 def _sized(model: nn.Module, settings: LatencySettings) -> PretrainedCfg:
-    from ..description import describe
+    from ..formats.metadata import describe
 
     cfg = describe(model)
     if settings.size is None:
@@ -205,14 +220,14 @@ def _first_line(error: BaseException) -> str:
 def _open_artefact(
     reference: str, settings: LatencySettings
 ) -> tuple[dict[str, Any], PretrainedCfg, str]:
-    from ..runtime import open_file, open_onnx
+    from ..runtime.opening import open_file, open_onnx
 
     path = Path(reference)
     if path.suffix == ".onnx":
         session = open_onnx(path, settings.provider, threads=settings.threads)
         run, metadata = session.run, session.metadata
     else:
-        run, metadata = open_file(path, settings.provider)
+        run, metadata = open_file(path, settings.provider, settings.trust_code)
     stated = metadata.get("input")
     if isinstance(stated, dict):
         spec = InputSpec.from_dict(stated)
@@ -275,9 +290,8 @@ def _why_no_compiler(provider: str) -> str:
 def _script_runner(
     model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
 ) -> Any:
-    from ..sessions.unverified import write_unverified_torchscript
+    from ..formats.torchscript_file import load_torchscript
     from ..spec import ExportSpec
-    from ..torchscript_export import load_torchscript
 
     path = folder / "model.pt"
     write_unverified_torchscript(model, path, cfg, ExportSpec())
@@ -287,10 +301,26 @@ def _script_runner(
 def _onnx_runner(
     model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
 ) -> Any:
-    from ..runtime import open_onnx
-    from ..sessions.unverified import write_unverified_onnx
+    from ..runtime.opening import open_onnx
     from ..spec import ExportSpec
 
     path = folder / "model.onnx"
     write_unverified_onnx(model, path, cfg, ExportSpec())
     return open_onnx(path, settings.provider, threads=settings.threads).run
+
+
+def write_unverified_onnx(
+    model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec
+) -> None:
+    """The graph that `to_onnx` would verify, at the size in `cfg`. Raises: ExportError."""
+    axes = axes_of(model, cfg.input, spec)
+    program = capture(model, cfg.input.in_chans, axes)
+    write_onnx(program, path, cfg, spec, axes, own_form(model).outputs)
+
+
+def write_unverified_torchscript(
+    model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec
+) -> None:
+    """The trace that `to_torchscript` would verify, at the size in `cfg`. Raises: ExportError."""
+    axes = axes_of(model, cfg.input, spec)
+    write_torchscript(model, path, cfg, spec, axes, own_form(model).outputs)

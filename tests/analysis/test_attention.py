@@ -13,10 +13,10 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, FixedAttention, batches
-from zoo.analysis.attention_distance import grid_distances, nonlocality, nonlocality_study
-from zoo.analysis.attention_maps import _reader, attention_layers, collect_attention
-from zoo.analysis.gate_study import gate_study, read_diagnostics
-from zoo.analysis.query_attention import query_attention
+from zoo.analysis._attention_layers import _reader, attention_layers, collect_attention
+from zoo.analysis.attention import query_attention
+from zoo.analysis.gates import gate_study, read_diagnostics
+from zoo.analysis.nonlocality import grid_distances, nonlocality, nonlocality_study
 from zoo.analysis.similarity import row_numbers, similarity_study
 from zoo.analysis.specificity import TwoWayVariance, specificity_study
 from zoo.errors import AnalysisError
@@ -179,5 +179,5 @@ def test_diagnostics_are_read_and_damaged_lines_named(tmp_path: Path) -> None:
     first, second = read_diagnostics(tmp_path)
     assert (first.epoch, first.gates, second.gates, second.nonlocality) == (1, (0.5,), None, (2.0,))
     log.write_text(json.dumps(line) + "\n{broken\n")
-    with pytest.raises(AnalysisError, match=r"line 2 of .* is damaged"):
+    with pytest.raises(AnalysisError, match=r"line 2 of .* is no line of a log of gates"):
         read_diagnostics(tmp_path)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from zoo.cli import cli
-from zoo.cli.analyzing import _VERBS
-from zoo.errors import ConfigError, ZooError
+from zoo.cli.analyze import _VERBS
+from zoo.errors import ConfigError, DatasetError, ImageError, ZooError
+from zoo.files.manifest import make_manifest, read_manifest
 
 MODELS = ("convit_nano", "conv_attention_vit_nano")
 FEW = ("--images", "4", "--fast", "--json")
@@ -50,6 +52,31 @@ def test_one_model(verb: str, tmp_path: Path) -> None:
     _check(tmp_path, verb, result)
 
 
+@pytest.mark.parametrize("verb", ["lesion", "landscape", "hessian", "noise", "robustness"])
+def test_images_of_other_classes_are_refused(verb: str, tmp_path: Path) -> None:
+    for name in "0123456789"[:9] + "x":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.new("RGB", (9, 9), (25 * ord(name) % 256, 90 * number, 7))
+            image.save(tmp_path / "data" / name / f"{number}.png")
+    with pytest.raises(DatasetError, match="does not know x"):
+        _run(verb, MODELS[0], "--data", tmp_path / "data", "--out", tmp_path / "out", *FEW)
+
+
+def test_an_unreadable_image_stops_an_analysis_or_is_left_out(tmp_path: Path) -> None:
+    for name in "0123456789":
+        (tmp_path / "data" / "test" / name).mkdir(parents=True)
+        Image.new("L", (9, 9), 20 * int(name)).save(tmp_path / "data" / "test" / name / "a.png")
+    (tmp_path / "data" / "test" / "3" / "b.png").write_bytes(b"not an image")
+    words = ("lesion", MODELS[0], "--data", tmp_path / "data", "--out", tmp_path / "out", "--json")
+    with pytest.raises(ImageError, match=r"b\.png"):
+        _run(*words)
+    result = _run(*words, "--on-unreadable", "skip")
+    assert "3/b.png" in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["images"], found["skipped"]) == (10, ["test/3/b.png"])
+
+
 def test_gates_of_a_run_with_diagnostics(tmp_path: Path, tiny_run: Path) -> None:
     lines = [
         {
@@ -60,6 +87,11 @@ def test_gates_of_a_run_with_diagnostics(tmp_path: Path, tiny_run: Path) -> None
     ]
     log = "".join(json.dumps(line) + "\n" for line in lines)
     (tiny_run / "diagnostics.jsonl").write_text(log)
+    old = read_manifest(tiny_run)
+    listed = make_manifest(
+        tiny_run, [*old.paths, "diagnostics.jsonl"], old.name, old.version, old.architecture_version
+    )
+    (tiny_run / "manifest.json").write_text(listed.to_json())
     args = ("gates", MODELS[0], tiny_run, "--data", "digits", "--out", tmp_path, "--json")
     found = _check(tmp_path, "gates", _run(*args))
     assert [len(entry["epochs"]) for entry in found["results"]] == [0, 2]

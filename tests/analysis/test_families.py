@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.contract.helpers import FAMILIES, images, tiny
-from zoo.analysis.attention_distance import nonlocality_study
-from zoo.analysis.feature_variance import feature_variance
+from zoo.analysis.attention import query_attention
 from zoo.analysis.filters import layer_gains
 from zoo.analysis.fourier import fourier_analysis
 from zoo.analysis.lesion import lesion_study
-from zoo.analysis.query_attention import query_attention
+from zoo.analysis.nonlocality import nonlocality_study
 from zoo.analysis.similarity import similarity_study
 from zoo.analysis.specificity import specificity_study
+from zoo.analysis.variance import feature_variance
 from zoo.errors import AnalysisError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import zoo
-from zoo.analysis import landscape_grid
+from zoo.analysis._lanczos import lanczos, smooth_density, spectral_density, top_eigenvalues
+from zoo.analysis._loss_plane import measure_point, moved, parameter_norms, random_directions
 from zoo.analysis.hessian import HessianSettings, hessian_product, hessian_spectrum
-from zoo.analysis.lanczos import lanczos, smooth_density, spectral_density, top_eigenvalues
-from zoo.analysis.landscape_grid import LandscapeSettings, loss_landscape
-from zoo.analysis.loss_landscape import (
-    measure_point,
-    moved,
-    parameter_norms,
-    random_directions,
-)
+from zoo.analysis.landscape import LandscapeSettings, loss_landscape
 from zoo.errors import AnalysisError, ConfigError
+
+landscape_grid = importlib.import_module("zoo.analysis.landscape")
 
 
 class Small(nn.Module):
@@ -101,6 +98,14 @@ def test_power_iteration_keeps_signs_and_finds_the_null_space() -> None:
     assert all(found.converged)
     hasty = top_eigenvalues(lambda v: matrix @ v, 4, 1, 1e-12, 2, generator)
     assert hasty.converged == (False,)
+
+
+def test_the_table_says_which_eigenvalues_converged() -> None:
+    hasty = HessianSettings(count=1, tolerance=0.0, max_iterations=1)
+    patient = HessianSettings(count=1, tolerance=1e-3, max_iterations=500)
+    found = [hessian_spectrum(Small(), [_batch()], how) for how in (hasty, patient)]
+    assert [result.rows()[0]["converged"] for result in found] == ["no", "yes"]
+    assert [result.converged_share for result in found] == [0.0, 1.0]
 
 
 def test_lanczos_is_exact_after_as_many_steps_as_dimensions() -> None:

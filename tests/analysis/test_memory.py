@@ -14,7 +14,7 @@ SCRIPT = """
 import re, torch, zoo
 from pathlib import Path
 from zoo.analysis.fourier import fourier_analysis
-from zoo.analysis.attention_distance import nonlocality_study
+from zoo.analysis.nonlocality import nonlocality_study
 torch.manual_seed(0)
 model = zoo.create_model("convit_base")
 x = torch.randn(32, 3, 224, 224)

@@ -11,17 +11,11 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, Wrapped, batches
-from zoo.analysis.corruptions import CORRUPTIONS, corrupt
 from zoo.analysis.lesion import lesion_study
-from zoo.analysis.noise import (
-    NoiseSettings,
-    band_mask,
-    band_noise,
-    filter_images,
-    noise_study,
-)
+from zoo.analysis.noise import NoiseSettings, band_mask, band_noise, filter_images, noise_study
 from zoo.analysis.robustness import ALEXNET_IMAGENET_C, Reference, corruption_robustness
-from zoo.datasets import CORRUPTIONS as PUBLISHED
+from zoo.data.corruptions import CORRUPTIONS as PUBLISHED
+from zoo.data.damage import CORRUPTIONS, corrupt
 from zoo.errors import AnalysisError, ConfigError
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from zoo.analysis.buildup import PlanMeasurement, build_up_study
-from zoo.analysis.sweeps import read_sweep, sweep_study
+from zoo.analysis.sweep import read_sweep, sweep_study
 from zoo.errors import AnalysisError, ConfigError, NotFoundError
-from zoo.evaluation import Accuracy
+from zoo.evaluation.evaluate import Accuracy
 
 
 def _accuracy(percent: float) -> dict[str, Any]:

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.analysis.attention_distance import nonlocality_study
-from zoo.analysis.feature_variance import feature_variance
 from zoo.analysis.fourier import fourier_analysis
-from zoo.analysis.gate_study import gate_study
+from zoo.analysis.gates import gate_study
 from zoo.analysis.hessian import HessianSettings, hessian_spectrum
-from zoo.analysis.landscape_grid import LandscapeSettings, loss_landscape
+from zoo.analysis.landscape import LandscapeSettings, loss_landscape
 from zoo.analysis.lesion import lesion_study
+from zoo.analysis.nonlocality import nonlocality_study
 from zoo.analysis.similarity import similarity_study
 from zoo.analysis.specificity import specificity_study
+from zoo.analysis.variance import feature_variance
 
 STUDIES: dict[str, Callable[..., Any]] = {
     "fourier": fourier_analysis,

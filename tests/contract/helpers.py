@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.factory import construct, find_class
-from zoo.records import Family
-from zoo.registry import families
+from zoo.catalog.records import Family
+from zoo.catalog.registry import families
+from zoo.factory.building import construct, find_class
 
 FAMILIES = zoo.list_families()
 

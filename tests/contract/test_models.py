@@ -65,6 +65,15 @@ def test_eval_is_deterministic(family: str) -> None:
 
 
 @each_family
+def test_an_empty_batch_has_no_logits_and_a_gradient_of_zero(family: str) -> None:
+    model = tiny(family)
+    logits = model(images(family)[:0])
+    assert logits.shape == (0, classes(family))
+    logits.sum().backward()
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+@each_family
 def test_eval_is_independent_of_the_rest_of_the_batch(family: str) -> None:
     model, x = tiny(family).double(), images(family, 3).double()
     alone = torch.cat([model(sample) for sample in x.split(1)])

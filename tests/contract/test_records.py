@@ -11,7 +11,7 @@ from torch import nn
 
 import zoo
 from tests.reference.naive import on_one_thread
-from zoo.factory import construct
+from zoo.factory.building import construct
 
 from .helpers import FAMILIES, build, family_of, images, tiny
 

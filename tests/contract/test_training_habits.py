@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
 from tests.reference.naive import on_one_thread
-from zoo.costs import read_costs
-from zoo.features import FeatureNet
+from zoo.catalog.tables import read_costs
+from zoo.models._views import FeatureNet
 
 from .helpers import FAMILIES, build, images, relative_error, tiny
 

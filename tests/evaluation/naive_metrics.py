@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 
 def naive(p: Array, y: Array, bins: int = 15, cutoff: float = 0.9) -> dict[str, float]:
-    """The metrics of `zoo.metrics.summarize`, textbook."""
+    """The metrics of `zoo.evaluation.metrics.summarize`, textbook."""
     n = len(y)
     guess = [int(np.argmax(row)) for row in p]
     confidence = [max(row) for row in p]

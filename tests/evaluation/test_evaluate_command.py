@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.writers import write_cifar10_python, write_cifar_c
+from tests.data.writers import write_cifar10_python, write_cifar_c
+from zoo.catalog.tables import read_labels
 from zoo.cli import main
-from zoo.cli._evaluation_text import compact_json
-from zoo.datasets import CORRUPTIONS, open_dataset
-from zoo.labels import read_labels
+from zoo.cli.evaluate import compact_json
+from zoo.data.corruptions import CORRUPTIONS
+from zoo.data.opening import open_dataset
 
 
 def run(*args: str) -> int:
@@ -39,10 +40,10 @@ def cifar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory with random weights and CIFAR-10's classes."""
     from dataclasses import replace
 
-    from zoo.factory import create_random
-    from zoo.files import sha256_bytes, write_bytes, write_text
-    from zoo.references import build_config
-    from zoo.weights import weights_bytes
+    from zoo.factory.config_json import build_config
+    from zoo.factory.create import create_random
+    from zoo.files.local import sha256_bytes, write_bytes, write_text
+    from zoo.weights.safetensors_file import weights_bytes
 
     out = tmp_path_factory.mktemp("cifar") / "run"
     model = create_random("convit_nano", 0)
@@ -90,7 +91,7 @@ def test_scans_in_files_and_in_memory_give_the_same_numbers(
     from functools import partial
 
     import zoo
-    from zoo.evaluation import evaluate
+    from zoo.evaluation.evaluate import evaluate
 
     assert run("evaluate", "convit_nano", "--data", str(scans), "--json") == 0
     found = _results(capsys.readouterr().out)["results"][f"{scans.name}/test"]

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.datasets.writers import write_classes
-from zoo.class_names import align_labels
-from zoo.corruption_evaluation import evaluate_corruptions
-from zoo.datasets import ImageDataset, open_dataset
-from zoo.datasets.images import in_memory
+from tests.data.writers import write_classes
+from zoo.data.dataset import ImageDataset, align_labels, in_memory
+from zoo.data.opening import open_dataset
 from zoo.errors import ConfigError, DatasetError, ImageError, InputError
-from zoo.evaluation import evaluate
-from zoo.metrics import measure
-from zoo.prediction import softmax
+from zoo.evaluation.corrupted import evaluate_corruptions
+from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.metrics import measure
+from zoo.evaluation.predictor import softmax
 
 Array = np.ndarray[Any, Any]
 

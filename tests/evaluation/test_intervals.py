@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from zoo.intervals import Z, bootstrap, wilson
+from zoo.evaluation.intervals import Z, bootstrap, wilson
 
 
 def test_the_quantile_is_that_of_the_normal_distribution() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from tests.evaluation.naive_metrics import naive
 from zoo.errors import ConfigError, InputError
-from zoo.metrics import (
+from zoo.evaluation.metrics import (
     class_accuracies,
     confusion_matrix,
     frequency,
@@ -22,7 +22,7 @@ from zoo.metrics import (
     summarize,
     unconfidence,
 )
-from zoo.outcomes import Outcomes, in_top, judge, nll_per_image
+from zoo.evaluation.outcomes import Outcomes, in_top, judge, nll_per_image
 
 Array = np.ndarray[Any, Any]
 THEIRS = "how-do-vits-work"

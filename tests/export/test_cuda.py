@@ -14,11 +14,11 @@ import pytest
 
 import export
 import zoo
-from export.comparison.parity_report import ParityReport
-from export.runtime import open_onnx
-from zoo.factory import create_random
-from zoo.files import write_text
-from zoo.measurement import provenance
+from export.parity.report import ParityReport
+from export.runtime.opening import open_onnx
+from zoo.factory.create import create_random
+from zoo.files.local import write_text
+from zoo.files.provenance import provenance
 
 pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("cuda")]
 

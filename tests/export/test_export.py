@@ -21,13 +21,13 @@ from torch import nn
 
 import export
 import zoo
-from export.runtime import open_onnx, open_predictor
+from export.runtime.opening import open_onnx, open_predictor
 from export.spec import ExportSpec
-from zoo import InputSpec
-from zoo.costs import read_costs
+from zoo.catalog.registry import families
+from zoo.catalog.tables import read_costs
+from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, ExportError, IntegrityError, ParityError, ResourceError
-from zoo.factory import create_random
-from zoo.registry import families
+from zoo.factory.create import create_random
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 ROOTS = b"|".join(b"/" + name for name in (b"home/", b"root/", b"usr/", b"work", b"tmp/", b"opt/"))
@@ -42,7 +42,7 @@ def tiny_input(family: str) -> InputSpec:
 
 
 def tiny_model(family: str) -> nn.Module:
-    from zoo.factory import construct
+    from zoo.factory.building import construct
 
     torch.manual_seed(0)
     return construct(families()[family].builder, families()[family].tiny).eval()
@@ -53,7 +53,8 @@ def test_every_family_exports_to_onnx(family: str, tmp_path: Path) -> None:
     report = export.to_onnx(tiny_model(family), tmp_path / "m.onnx", input=tiny_input(family))
     assert report
     assert {row.batch for row in report.rows} == {1, 2, 5}
-    assert {row.inputs for row in report.rows} == {"noise", "real", "constant", "extreme"}
+    kinds = {"noise", "real", "constant", "extreme", "neighbours"}
+    assert {row.inputs for row in report.rows} == kinds
     assert (tmp_path / "m.onnx").is_file()
 
 
@@ -224,7 +225,7 @@ def test_a_failing_export_keeps_the_earlier_one(
     shutil.copytree(exported, out)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     model = zoo.create_model("convit_nano", pretrained=True)
-    monkeypatch.setattr("export.bundles.require_parity", _fail)
+    monkeypatch.setattr("export.directory.require_parity", _fail)
     with pytest.raises(ParityError):
         export.export_model(model, out)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
@@ -237,7 +238,8 @@ def _fail(*_: object) -> None:
 def test_fewer_formats_leave_no_stale_files(exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(exported, out)
-    export.export_model(zoo.create_model("convit_nano", pretrained=True), out, formats=["onnx"])
+    model = zoo.create_model("convit_nano", pretrained=True)
+    export.export_model(model, out, formats=["onnx"], overwrite=True)
     assert not (out / "model.pt").exists()
     assert export.verify_directory(out).report
 
@@ -276,7 +278,7 @@ def test_a_file_is_of_the_opset_asked_for_or_not_written(opset: int, tmp_path: P
             tiny_model("convit"), tmp_path / "m.onnx", ExportSpec(opset=opset),
             input=tiny_input("convit"),
         )  # fmt: skip
-    except ExportError as error:
+    except (ConfigError, ExportError) as error:
         refusal = str(error)
     else:
         refusal = ""
@@ -312,7 +314,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("export.bundles.write_test_data", full)
+    monkeypatch.setattr("export.directory.write_test_data", full)
     with pytest.raises(ResourceError, match="No space left") as caught:
         export.export_model(zoo.create_model("convit_nano"), tmp_path)
     assert caught.value.code == "disk_full"
@@ -341,12 +343,18 @@ for limit in (100_000, 1_260_000, 1_300_000):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_torchscript_file_outside_its_directory_is_not_executed(
-    exported: Path, tmp_path: Path
+def test_torchscript_runs_wherever_it_lies_if_it_was_exported_here(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(exported / "model.pt", tmp_path / "model.pt")
-    with pytest.raises(IntegrityError, match="no manifest"):
-        open_predictor(tmp_path / "model.pt")
+    own = open_predictor(tmp_path / "model.pt")
+    monkeypatch.setenv("CONVATTN_HOME", str(tmp_path / "of_another_user"))
+    for place in (tmp_path, exported):
+        with pytest.raises(IntegrityError, match="--trust-code") as caught:
+            open_predictor(place / "model.pt")
+        assert caught.value.code == "code_not_trusted"
+    trusted = open_predictor(exported / "model.pt", trust_code=True)
+    assert trusted(EXAMPLES[7]).label == own(EXAMPLES[7]).label == "7"
 
 
 def test_a_changed_torchscript_file_is_not_executed(exported: Path, tmp_path: Path) -> None:
@@ -369,7 +377,7 @@ def test_a_damaged_onnx_file_is_a_typed_error(exported: Path, tmp_path: Path) ->
 
 
 def test_a_foreign_onnx_file_says_what_is_missing(tmp_path: Path) -> None:
-    from export.comparison.diagnosis import PROBE
+    from export.runtime.doctor import PROBE
 
     (tmp_path / "foreign.onnx").write_bytes(PROBE)
     with pytest.raises(ConfigError, match="no 'input' metadata"):

@@ -158,7 +158,7 @@ def test_a_product_with_ones_that_broadcasts_stays() -> None:
 
 @pytest.mark.parametrize("opset", [21, 23])
 def test_a_group_norm_of_one_group_is_spelt_out(opset: int) -> None:
-    from export.placement import predict_placement
+    from export.runtime.placement import predict_placement
 
     shape = [None, 2, 3, 8]
     nodes = [

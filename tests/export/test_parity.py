@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 import export
-from export.comparison.parity_report import ParityReport, ParityRow, read_report
-from export.comparison.reference import Reference, compute_references, reference_for
-from export.comparison.samples import TestInputs
-from export.parity import check_named, check_parity, error_limit
+from export.parity.compare import check_named, check_parity, error_limit
+from export.parity.inputs import TestInputs
+from export.parity.reference import Reference, compute_references, reference_for
+from export.parity.report import ParityReport, ParityRow, read_report
 from export.spec import ExportSpec
 from zoo.errors import ConfigError, ExportError, NotFoundError
-from zoo.factory import create_random
+from zoo.factory.create import create_random
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SPEC = ExportSpec(batches=(1,))
@@ -135,9 +135,9 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ('{"format_version": 1, "rows": []}', "format 1, expected 2; write it again"),
-        ('{"format_version": 2}', "not a parity report"),
-        ("[]", "not a parity report"),
-        ("{", "not JSON"),
+        ('{"format_version": 2}', "no parity report"),
+        ("[]", "no parity report"),
+        ("{", "no parity report"),
     ],
 )
 def test_other_formats_of_report_are_refused(content: str, why: str, tmp_path: Path) -> None:

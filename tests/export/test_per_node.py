@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.comparison.per_node import NodeError, NodeErrors, measure_nodes, to_float64
-from export.test_vectors import read_test_data
+from export.parity.per_node import NodeError, NodeErrors, measure_nodes, to_float64
+from export.parity.stored import read_test_data
 from zoo.errors import ExportError
 
 

@@ -13,15 +13,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
-from export.axes import axes_of
-from export.graph.program import capture
-from export.onnx_export import translate
-from export.placement import KNOWN_GAPS, TABLE, predict_placement
+from export.formats.axes import axes_of
+from export.formats.capture import capture
+from export.formats.onnx_file import translate
+from export.runtime.placement import KNOWN_GAPS, TABLE, predict_placement
 from export.spec import ExportSpec
-from zoo import InputSpec, PretrainedCfg
+from zoo.catalog.registry import families
+from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ExportError
-from zoo.factory import construct
-from zoo.registry import families
+from zoo.factory.building import construct
+from zoo.factory.description import PretrainedCfg
 
 from .test_formats import writer
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from export.graph.pooling_rewrite import spell_out_max_pools
+from export.graph.pools import spell_out_max_pools
 
 
 def pool(**settings: Any) -> onnx.ModelProto:

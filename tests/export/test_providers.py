@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.comparison import diagnosis
-from export.comparison.candidates import _require_placement
-from export.comparison.diagnosis import PROBE, probe_providers, repair_line
-from export.sessions import onnx_session, providers
-from export.sessions.attestation import attest, device, gpu_facts
-from export.sessions.model_files import ModelFile, read_model_facts
-from export.sessions.onnx_session import CudaGraph, bound_runner
-from export.sessions.providers import SessionSettings, create_session
-from export.sessions.session import Session
+from export.parity.candidates import _require_placement
+from export.runtime import doctor as diagnosis
+from export.runtime import onnx_session, providers
+from export.runtime.attestation import attest, device, gpu_facts
+from export.runtime.doctor import PROBE, probe_providers, repair_line
+from export.runtime.model_files import ModelFile
+from export.runtime.onnx_session import CudaGraph, bound_runner
+from export.runtime.providers import SessionSettings, create_session
+from export.runtime.session import Session
+from export.runtime.wire import read_model_facts
 from zoo.errors import ExportError, InputError, ProviderError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -193,7 +194,7 @@ def assigned(**nodes: list[tuple[str, str]]) -> Any:
 
 
 def test_the_record_of_every_node_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.sessions.attestation.gpu_facts", lambda: {"device": "NVIDIA Test"})
+    monkeypatch.setattr("export.runtime.attestation.gpu_facts", lambda: {"device": "NVIDIA Test"})
     session = assigned(CUDA=[("Conv", "a"), ("Relu", "b")], CPU=[("Concat", "c")])
     proof = attest(session, SessionSettings(provider="cuda", tf32=False))
     assert proof["nodes"] == {CUDA: 2, CPU: 1}

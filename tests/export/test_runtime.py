@@ -15,10 +15,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export
 import zoo
-from export.comparison.diagnosis import PROBE
-from export.runtime import open_onnx, open_predictor, open_session
-from export.sessions.providers import SessionSettings
-from zoo.errors import ConfigError, ExportError, InputError, IntegrityError, ZooError
+from export.runtime.doctor import PROBE
+from export.runtime.opening import open_onnx, open_predictor, open_session
+from export.runtime.providers import SessionSettings
+from zoo.errors import (
+    ConfigError,
+    ExportError,
+    InputError,
+    IntegrityError,
+    ModelFileError,
+    ZooError,
+)
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 
@@ -194,7 +201,29 @@ def test_damaged_files_are_refused_without_paths_of_the_runtime(
         assert "onnxruntime_src" not in str(caught.value)
         assert "site-packages" not in str(caught.value)
         assert len(str(caught.value)) <= 300
-    assert capfd.readouterr().out == ""
+        assert caught.value.exit_code == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_without_inputs_or_outputs_is_refused(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["y"], value_float=1.0)
+    graph = helper.make_graph(
+        [constant], "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])]
+    )
+    for open_file in (open_onnx, open_predictor):
+        with pytest.raises(ModelFileError, match="no inputs or no outputs") as caught:
+            open_file(save(graph, tmp_path / "none.onnx"))
+        assert caught.value.exit_code == 3
+
+
+def test_metadata_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = save(relu(), tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.metadata_props.add(key="labels", value="QQQQ")
+    path.write_bytes(model.SerializeToString().replace(b"QQQQ", b"\xd0\xff\xfe\xd0"))
+    for open_file in (open_onnx, open_predictor):
+        with pytest.raises(ModelFileError, match="not UTF-8"):
+            open_file(path)
 
 
 def test_a_newer_opset_says_what_is_supported(tmp_path: Path) -> None:
@@ -288,11 +317,6 @@ def test_a_foreign_file_runs_with_the_preprocessing_of_a_named_model(
     assert [p.label for p in found.predict(EXAMPLES)] == list("0123456789")
 
 
-def test_a_file_outside_its_directory_is_opened_only_if_it_is_no_code(
-    exported: Path, tmp_path: Path
-) -> None:
-    shutil.copy(exported / "model.pt", tmp_path / "model.pt")
+def test_a_file_outside_its_directory_is_opened(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported / "onnx" / "model.onnx", tmp_path / "model.onnx")
-    with pytest.raises(IntegrityError, match="no manifest"):
-        export.open_predictor(tmp_path / "model.pt")
     assert export.open_predictor(tmp_path / "model.onnx")(EXAMPLES[7]).label == "7"

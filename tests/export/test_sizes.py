@@ -9,7 +9,7 @@ import pytest
 
 import export
 import zoo
-from export.runtime import open_session
+from export.runtime.opening import open_session
 from export.spec import ExportSpec
 from zoo.errors import InputError
 
@@ -20,7 +20,8 @@ FILES = ("onnx/model.onnx", "model.pt2", "model.pt")
 def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """convit_nano, whose patches are 4 pixels, with height and width free."""
     out = tmp_path_factory.mktemp("dynamic")
-    model, spec = zoo.create_model("convit_nano", pretrained=True), ExportSpec(dynamic_size=True)
+    model = zoo.create_model("convit_nano", pretrained=True)
+    spec = ExportSpec(dynamic_size=True, whole_strides=True)
     export.export_model(model, out, ["onnx", "pt2", "torchscript"], spec)
     return out
 

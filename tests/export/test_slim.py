@@ -50,7 +50,7 @@ assert not set(blocked) & set(sys.modules)
 
 def test_prediction_needs_neither_torch_nor_onnx(exported: Path) -> None:
     code = """
-from export.runtime import open_predictor
+from export.runtime.opening import open_predictor
 print(open_predictor(sys.argv[1])(sys.argv[2]).label)
 """
     done = run(code, str(exported), str(ROOT / "examples" / "digit_7.png"))
@@ -64,8 +64,19 @@ print(open_predictor(sys.argv[1])(sys.argv[2]).label)
         (("predict", "DIR/onnx/model.onnx", "examples/digit_7.png", "--json"), 0),
         (("doctor", "--json"), 0),
         (("verify", "DIR", "--provider", "tensorrt", "--json"), 7),
-        (("predict", "DIR/model.pt", "examples/digit_7.png", "--json"), 6),
-        (("verify", "DIR", "--per-node", "--json"), 6),
+        (("predict", "DIR/model.pt", "examples/digit_7.png", "--json"), 3),
+        (("verify", "DIR", "--per-node", "--json"), 3),
+        (("predict", "DIR", "examples/digit_7.png", "--json"), 0),
+        (("predict", "convit_nano", "examples/digit_7.png", "--json"), 3),
+        (("embed", "convit_nano", "--data", "digits", "--out", "x.npz", "--json"), 3),
+        (("evaluate", "convit_nano", "--data", "digits", "--json"), 3),
+        (("train", "convit_nano", "--data", "digits", "--out", "x", "--json"), 3),
+        (("export", "convit_nano", "--out", "x", "--json"), 3),
+        (("bundle", "convit_nano", "--out", "x", "--json"), 3),
+        (("import", "x.pth", "--model", "convit_nano", "--out", "x", "--json"), 3),
+        (("analyze", "fourier", "convit_nano", "--data", "digits", "--out", "x", "--json"), 3),
+        (("bench", "model", "convit_nano", "--json"), 3),
+        (("bench", "load", "convit_nano", "--json"), 3),
     ],
 )
 def test_the_command_prints_json_and_nothing_else(
@@ -77,6 +88,7 @@ def test_the_command_prints_json_and_nothing_else(
     content = json.loads(done.stdout)
     if status:
         assert content["error"]["message"]
+        assert content["error"]["code"] != "bug"
         assert "Traceback" not in done.stderr
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.sessions.wire import read_model_facts, read_tensor
-from export.test_vectors import list_test_data, read_test_data
+from export.parity.stored import list_test_data, read_test_data
+from export.runtime.wire import MAX_FIELDS, read_model_facts, read_tensor
 from zoo.errors import IntegrityError
 
 DTYPES = ["float32", "float64", "float16", "int64", "int32", "uint8", "int8", "bool"]
@@ -131,3 +133,67 @@ def test_stored_references_survive_the_round_trip(exported: Path) -> None:
 def test_sets_of_test_data_are_listed_in_numerical_order() -> None:
     paths = [f"test_data_set_{n}/input_0.pb" for n in (10, 2, 0)] + ["x/test_data_set_1/input_0.pb"]
     assert list_test_data(paths) == ["test_data_set_0", "test_data_set_2", "test_data_set_10"]
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes in protobuf's encoding."""
+    size, length = len(content), b""
+    while size >= 128:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def test_graphs_inside_graphs_without_end_are_refused() -> None:
+    """Bytes alone: a graph in an attribute of a node of a graph, 2,000 times."""
+    data = b""
+    for _ in range(2000):
+        for number in (6, 5, 1):  # AttributeProto.g, NodeProto.attribute, GraphProto.node
+            data = _field(number, data)
+    with pytest.raises(IntegrityError, match="not a readable ONNX message"):
+        read_model_facts(_field(7, data))
+
+
+def test_data_elsewhere_are_found_in_attributes_and_sparse_tensors() -> None:
+    def tensor(place: str) -> TensorProto:
+        found = TensorProto(name="w", dims=[1], data_type=1, data_location=TensorProto.EXTERNAL)
+        found.external_data.add(key="location", value=place)
+        return found
+
+    node = helper.make_node("Constant", [], ["c"], value=tensor("in-attribute"))
+    deep = helper.make_graph([], "inner", [], [], initializer=[tensor("in-subgraph")])
+    branch = helper.make_node("If", ["c"], ["y"], then_branch=deep)
+    model = _model([node, branch])
+    model.graph.sparse_initializer.add(values=tensor("sparse"), indices=tensor("indices"))
+    found = read_model_facts(model.SerializeToString()).external
+    assert sorted(found) == ["in-attribute", "in-subgraph", "indices", "sparse"]
+
+
+# a process of its own: the high-water mark of this one hides what is added below it
+GROWTH = """
+import pathlib, sys
+from export.runtime.wire import read_model_facts
+
+def peak():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+data, before = sys.stdin.buffer.read(), peak()
+read_model_facts(data)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_a_file_of_empty_nodes_costs_no_memory() -> None:
+    """100,000 nodes of two bytes each: walked as an onnx.ModelProto, 300 times the file."""
+    data = _field(7, b"\x0a\x00" * 100_000)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", GROWTH], input=data, capture_output=True, check=True
+    )
+    assert int(done.stdout) < 8 * 1024  # KiB
+
+
+def test_a_file_of_empty_nodes_ends_after_a_bounded_number_of_them() -> None:
+    data = _field(7, b"\x0a\x00" * (MAX_FIELDS + 1))
+    with pytest.raises(IntegrityError, match="more than 500,000 fields"):
+        read_model_facts(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tests.goldens import fill
-from zoo.analysis.feature_variance import map_variances
+from zoo.analysis._loss_plane import moved, parameter_norms, random_directions
 from zoo.analysis.fourier import log_amplitudes
-from zoo.analysis.loss_landscape import moved, parameter_norms, random_directions
-from zoo.analysis.units import token_grid
-from zoo.metrics import CUTOFF, cutoff_counts, frequency, summarize, unconfidence
-from zoo.outcomes import Outcomes, judge
+from zoo.analysis.variance import map_variances
+from zoo.evaluation.metrics import CUTOFF, cutoff_counts, frequency, summarize, unconfidence
+from zoo.evaluation.outcomes import Outcomes, judge
 
 from . import build
 
@@ -32,20 +32,19 @@ def run(case: dict[str, Any], folder: Path, dtype: torch.dtype) -> dict[str, Ten
 
 
 def _latents(case: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
-    """Maps; tokens stand on a square grid."""
+    """Maps of any size; tokens stand on a square grid of side int(sqrt(n))."""
     found = []
     for i, shape in enumerate(case["latents"]):
         z = torch.from_numpy(fill.make_input(shape, case["seed"], 1.0, f"z{i}")).to(dtype)
         if z.ndim == 3:
-            prefix, grid = token_grid(z.shape[1], (32, 32))
-            assert prefix == 0
-            z = z.transpose(1, 2).unflatten(2, grid)
+            side = math.isqrt(z.shape[1])
+            z = z.transpose(1, 2).unflatten(2, (side, side))
         found.append(z)
     return found
 
 
 def _fourier(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    curves = [log_amplitudes(z).mean(0) for z in _latents(case, dtype)]
+    curves = [log_amplitudes(z, _THEIRS).mean(0) for z in _latents(case, dtype)]
     return {f"latent{i}": curve - curve[0] for i, curve in enumerate(curves)}
 
 
@@ -88,8 +87,18 @@ def _filled(case: dict[str, Any]) -> nn.Module:
     return model
 
 
+_STATISTICS = {"running_mean": "mean", "running_var": "var", "num_batches_tracked": "count"}
+
+
 def _rule(key: str, value: Tensor) -> str:
-    """How fill.py makes the entry: these models hold no running statistics."""
+    """How fill.py makes the entry."""
+    name = key.rpartition(".")[2]
+    if name in _STATISTICS:
+        return _STATISTICS[name]
+    if "gating_param" in key:
+        return "gate"
+    if "layer_scale" in key:
+        return "layer_scale"
     if "cls_token" in key or "pos_embed" in key:
         return "pos"
     if value.ndim > 1:

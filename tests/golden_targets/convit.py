@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.analysis.attention_distance import nonlocality
-from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
-from zoo.layers.mlp import Mlp
-from zoo.layers.patch_embed import PatchEmbed
+from zoo.analysis.nonlocality import nonlocality
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.embeddings import PatchEmbed
+from zoo.layers.gpsa import GatedPositionalSelfAttention
+from zoo.layers.transformer import Mlp
 from zoo.models.convit import Block, ConViT
 
 from . import Built, Ref, bind, expect

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from zoo.layers.local_attention import Attention2d, AttentionBlock, LocalAttention
+from zoo.layers.attention import Attention2d
+from zoo.layers.windows import AttentionBlock, LocalAttention
 from zoo.models.alternet import AlterNet, Stem, plan
 
 from . import Built, Ref, bind, expect

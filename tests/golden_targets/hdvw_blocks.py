@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from zoo.layers.classifier_blocks import ClassifierBlock
-from zoo.layers.conv_unit import ConvUnit
-from zoo.layers.gates import make_gate
-from zoo.layers.residual import ResidualBlock
+from zoo.layers.heads import ClassifierBlock
+from zoo.layers.residual import ConvUnit, ResidualBlock, make_gate
 from zoo.models.mobilenet import InvertedResidual, MobileNetV2
 
 from . import Built, Ref, bind

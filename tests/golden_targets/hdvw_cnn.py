@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from zoo.layers.ensemble import Ensemble
+from zoo.layers.mc_dropout import Ensemble
 from zoo.models.alexnet import AlexNet
 from zoo.models.resnet import ResNet, make_stem
 from zoo.models.vgg import VGG

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.layers.drop_path import DropPath
-from zoo.layers.gates import ChannelGate, SpatialGate
-from zoo.layers.residual import conv_nxn
+from zoo.layers.attention import Attention1d
+from zoo.layers.embeddings import ClassToken, ConvEmbedding, PatchEmbedding, PositionEmbedding
+from zoo.layers.residual import ChannelGate, DropPath, SpatialGate, conv_nxn
 from zoo.layers.smoothing import Blur, Downsample, SamePad, SmoothingBlock, make_blur
-from zoo.layers.token_attention import Attention1d
-from zoo.layers.token_embed import ClassToken, ConvEmbedding, PatchEmbedding, PositionEmbedding
 from zoo.layers.transformer import FeedForward, LayerNorm2d, TransformerBlock
-from zoo.layers.window_attention import WindowAttention
+from zoo.layers.windows import WindowAttention
 from zoo.models.hdvw_mixer import MixerBlock
 from zoo.models.hdvw_pit import DepthwiseConv2d, TokenPool
 from zoo.models.hdvw_swin import PatchMerging

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from tests.goldens import fill
-from zoo.metrics import (
+from zoo.evaluation.metrics import (
     CUTOFF,
     CutoffCounts,
+    at_cutoff,
     calibration_errors,
     class_accuracies,
     confusion_matrix,
@@ -24,7 +25,7 @@ from zoo.metrics import (
     summarize,
     unconfidence,
 )
-from zoo.outcomes import Outcomes, brier_per_image, in_top, judge
+from zoo.evaluation.outcomes import Outcomes, brier_per_image, in_top, judge
 
 TARGETS: dict[str, Any] = {}  # these cases name recipes, not constructors
 _THEIRS = "how-do-vits-work"
@@ -47,21 +48,23 @@ def _metrics(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     outcomes = Outcomes.join(
         [judge(probabilities[part], targets[part], _THEIRS, smoothing) for part in parts]
     )
-    found = summarize(outcomes, _THEIRS)
-    bins = reliability(outcomes, _THEIRS)
-    above = [cutoff_counts(outcomes, cutoff) for cutoff in (0.0, CUTOFF)]
+    count = case.get("bins")
+    cutoffs = case.get("cutoffs", [0.0, CUTOFF])
+    found = summarize(outcomes, _THEIRS, bins=count)
+    bins = reliability(outcomes, _THEIRS, count)
+    above = [at_cutoff(outcomes, cutoff, _THEIRS) for cutoff in cutoffs]
     matrices = [
-        [confusion_matrix(outcomes, t, 1.0), confusion_matrix(outcomes, 0.0, t)]
-        for t in (0.0, CUTOFF)
+        [confusion_matrix(outcomes, t, 1.0), confusion_matrix(outcomes, 0.0, t)] for t in cutoffs
     ]
     return {
         "nll": found["nll"],
-        "cutoffs": [0.0, CUTOFF],
+        "cutoffs": cutoffs,
+        "bins": bins.edges,
         "cms": np.asarray(matrices, dtype=np.float64),
-        "acc": [found["acc1"], found["acc90"]],
-        "unconfidence": [unconfidence(a.wrong, a.rest_wrong, _THEIRS) for a in above],
-        "iou": [found["iou"], found["iou90"]],
-        "freq": [frequency(a.images, a.rest, _THEIRS) for a in above],
+        "acc": [row["acc"] for row in above],
+        "unconfidence": [row["unconfidence"] for row in above],
+        "iou": [row["iou"] for row in above],
+        "freq": [row["frequency"] for row in above],
         "top5": found["acc5"],
         "brier": found["brier"],
         "count_bin": bins.counts,

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.manifest import make_manifest, read_manifest
-from zoo.records import Metric
+from zoo.catalog.weights_records import Metric
+from zoo.files.manifest import make_manifest, read_manifest
 
 from .server import closed_network
 

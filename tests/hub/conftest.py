@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo.factory import create_random
+from zoo.factory.create import create_random
 
 from .client import BOTH, LOAD, METRICS, TOKEN, catalog, publish, python
 from .server import HubServer, running
@@ -39,7 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     model = zoo.create_model("convit_nano.digits@1.0.0", pretrained=True)
     out = tmp_path_factory.mktemp("bundles") / "nano"
-    export.write_bundle(model, out, metrics=METRICS)
+    export.write_bundle(model, out, metrics=METRICS, repo="org/nano")
     return out
 
 

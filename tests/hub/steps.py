@@ -1,4 +1,4 @@
-"""Calls of `zoo.hub` and `zoo.pins` in a process of their own."""
+"""Calls of `zoo.files.download` and `zoo.files.pins` in a process of their own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from .client import pinning, python, sha256
 from .server import HubServer
 
-# Runs [name, function of zoo.hub, arguments] after one another; prints the outcomes as JSON.
+# Runs [name, function of zoo.files.download, arguments] in turn; prints the outcomes as JSON.
 CLIENT = """
 import dataclasses, hashlib, json, logging, sys
-from zoo import hub, pins, registry
+from zoo.files import download as hub, fetch
+from zoo.catalog import registry
 from zoo.errors import ZooError
 
 lines = []
@@ -21,11 +22,11 @@ logging.getLogger("zoo").addHandler(handler)
 
 def outcome(function, *arguments):
     if function == "pinned":
-        return outcome("download_verified", pins.pin_on_first_use(*arguments))
+        return outcome("download_verified", fetch.pin_on_first_use(*arguments))
     if arguments and isinstance(arguments[0], dict):
         arguments = [registry.weights_from_dict(arguments[0])]
     try:
-        value = getattr(pins if function.startswith("pin") else hub, function)(*arguments)
+        value = getattr(fetch if function.startswith("pin") else hub, function)(*arguments)
     except ZooError as error:
         return {"error": type(error).__name__, "code": error.code, "message": str(error)}
     if dataclasses.is_dataclass(value):

@@ -14,11 +14,11 @@ from PIL import Image
 import export
 import zoo
 from export.cards import check_card
-from export.publication import image_processor, measured_metrics
+from export.publishing.bundle import image_processor, measured_metrics
+from zoo.catalog.weights_records import InputSpec
+from zoo.data.preprocessing import preprocess
 from zoo.errors import ZooError
-from zoo.manifest import check_files, read_manifest
-from zoo.preprocessing import preprocess
-from zoo.records import InputSpec
+from zoo.files.manifest import check_files, read_manifest
 
 from .client import METRICS
 
@@ -96,7 +96,8 @@ def test_the_hub_card_is_valid_and_says_licence_source_and_citation(bundle: Path
     card = ModelCard(text)
     assert card.data.license == "apache-2.0"
     assert card.data.pipeline_tag == "image-classification"
-    assert [result.metric_value for result in card.data.eval_results or ()] == [METRICS[0].value]
+    [result] = card.data.eval_results or ()
+    assert (result.metric_name, result.metric_value) == ("Accuracy", METRICS[0].value / 100)
     assert METRICS[0].source in text
     assert "@inproceedings{dascoli2021convit" in text
     licence = (bundle / "LICENSE").read_text(encoding="utf-8")
@@ -119,7 +120,7 @@ def test_hub_bundling_leaves_the_model_and_a_refused_directory_alone(
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for out, options, says in (
-        ("full", {}, "holds other files"),
+        ("full", {}, "choose another --out"),
         ("file", {}, "is a file"),
         ("new", {"version": "1.0"}, "X.Y.Z"),
         ("new", {"version": "2.0.0"}, "never change"),
@@ -130,8 +131,8 @@ def test_hub_bundling_leaves_the_model_and_a_refused_directory_alone(
     def fail(*_: object, **__: object) -> None:
         raise ZooError("stopped half-way")
 
-    monkeypatch.setattr("export.publication.render_card", fail)
-    monkeypatch.setattr("export.publication.export_model", _fake_export)
+    monkeypatch.setattr("export.publishing.bundle.render_card", fail)
+    monkeypatch.setattr("export.publishing.bundle.export_model", _fake_export)
     with pytest.raises(ZooError, match="stopped"):
         export.write_bundle(model, tmp_path / "new")
     assert model.pretrained_cfg is cfg
@@ -151,7 +152,8 @@ def _fake_export(model: Any, folder: Path, *_: object, **__: object) -> Any:
 def test_hub_metrics_come_from_what_evaluate_wrote(tmp_path: Path) -> None:
     folder = tmp_path / "convit_nano.digits"
     folder.mkdir()
-    results = {"digits/test": {"acc1_percent": 98.6, "correct": 1}}
+    share = {"correct": 355, "total": 360, "acc1_percent": 98.6, "interval95_percent": [96.8, 99.4]}
+    results = {"digits/test": share}
     command = "convattn evaluate convit_nano --data digits"
     (folder / "accuracy.json").write_text(json.dumps({"results": results, "command": command}))
     [metric] = measured_metrics(tmp_path, "convit_nano.digits")

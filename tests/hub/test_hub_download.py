@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .client import FILE, blobs, sha256
+from .client import FILE, blobs, environment, sha256
+from .reading import SIGNATURE
 from .server import NOBODY, Fault, HubServer, running
-from .steps import client, content, record
+from .steps import CLIENT, client, content, record
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +193,9 @@ def test_a_dead_endpoint_serves_the_cache_and_fails_soon_otherwise(
     assert time.monotonic() - started < 15  # the client alone would retry for 23 s
 
 
-def test_a_damaged_file_in_the_cache_heals_or_is_removed(server: HubServer, tmp_path: Path) -> None:
+def test_a_damaged_file_in_the_cache_heals_and_offline_it_is_kept(
+    server: HubServer, tmp_path: Path
+) -> None:
     server.repo("org/cached", {FILE: content("org/cached")})
     load = ["x", "download_verified", record(server, "org/cached")]
     by_name = ["y", "fetch_file", "org/cached", FILE]
@@ -208,7 +215,57 @@ def test_a_damaged_file_in_the_cache_heals_or_is_removed(server: HubServer, tmp_
     result = client(tmp_path, server.endpoint, load, HF_HUB_OFFLINE="1")["x"]
     assert (result["error"], result["code"]) == ("IntegrityError", "hash")
     assert "HF_HUB_OFFLINE" in result["message"]
-    assert blobs(tmp_path, "org/cached") == []
+    assert blob.read_bytes()[:1] == b"!"
+    assert len(blobs(tmp_path, "org/cached")) == 2
+    assert client(tmp_path, server.endpoint, load)["x"]["sha256"] == sha256(content("org/cached"))
+    assert sorted(p.is_symlink() for p in blobs(tmp_path, "org/cached")) == [False, True]
+
+
+@pytest.mark.parametrize("in_place_of", ["the blob", "the link"])
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir])
+def test_a_fifo_or_folder_in_the_cache_heals(
+    server: HubServer, tmp_path: Path, kind: Callable[[Path], None], in_place_of: str
+) -> None:
+    server.repo("org/odd", {FILE: content("org/odd")})
+    load = ["x", "download_verified", record(server, "org/odd")]
+    client(tmp_path, server.endpoint, load)
+    wanted = in_place_of == "the link"
+    place = next(p for p in blobs(tmp_path, "org/odd") if p.is_symlink() == wanted)
+    place.unlink()
+    kind(place)
+    if place.is_dir():
+        (place / "inside").write_text("something")
+    for _ in range(2):
+        loaded = client(tmp_path, server.endpoint, load)["x"]
+        assert loaded.get("sha256") == sha256(content("org/odd")), loaded
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_a_signed_address_never_reaches_the_terminal(server: HubServer, tmp_path: Path) -> None:
+    name = "org/signed"
+    server.repo(name, {FILE: content(name)})
+    server.faults.append(Fault("truncate", f"GET /cdn/{name}", times=1))
+    ran = subprocess.run(
+        [sys.executable, "-c", CLIENT],
+        input=json.dumps([["x", "download_verified", record(server, name)]]),
+        env=environment(tmp_path, server.endpoint, HF_HUB_VERBOSITY="debug"),
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert json.loads(ran.stdout)["x"]["sha256"] == sha256(content(name))
+    assert f"Error while downloading from {server.cdn}/{name}" in ran.stderr
+    assert SIGNATURE not in ran.stderr + ran.stdout
+
+
+@pytest.mark.slow
+def test_a_server_that_is_busy_for_ever_is_left_within_a_minute(
+    server: HubServer, tmp_path: Path
+) -> None:
+    server.repo("org/busier", {FILE: content("org/busier")})
+    server.faults.append(Fault("status", "GET /cdn/org/busier", status=429))
+    started = time.monotonic()
+    load = ["x", "download_verified", record(server, "org/busier")]
+    assert client(tmp_path, server.endpoint, load)["x"]["code"] == "network"
+    assert time.monotonic() - started < 65
 
 
 def test_a_cache_without_links_is_compared_with_the_digest_that_the_server_states(

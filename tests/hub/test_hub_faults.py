@@ -19,7 +19,8 @@ from .server import Fault, HubServer
 # Downloads each record of a list by the catalogue's own reader; prints digest or error.
 DOWNLOAD = """
 import hashlib, json, sys
-from zoo import hub, registry
+from zoo.files import download as hub
+from zoo.catalog import registry
 from zoo.errors import ZooError
 
 def outcome(values):

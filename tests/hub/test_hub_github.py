@@ -53,7 +53,7 @@ result = {
     "answers": answers,
     "digest": cfg.sha256,
     "foreign": [module.MARK for module in (zoo, export, models, utils)],
-    "absent": [n for n in ("timm", "onnx", "onnxruntime", "einops") if importlib.util.find_spec(n)],
+    "absent": [n for n in ("timm", "onnx", "onnxruntime") if importlib.util.find_spec(n)],
     "help": torch.hub.help("acme/convattn-zoo:v1.0.0", "convit_tiny", trust_repo=True),
     "unknown tag": error(load, "v9.9.9"),
     "untrusted": error(load, "v1.2.0", trust_repo=False),
@@ -97,7 +97,9 @@ def archives(folder: Path) -> dict[str, bytes]:
     git("init", "-q")
     found = {}
     for tag in TAGS:
-        (folder / "zoo" / "_version.py").write_text(f'__version__ = "{tag}"\n')
+        init = folder / "zoo" / "__init__.py"
+        text = re.sub(r'__version__ = "[^"]*"', f'__version__ = "{tag}"', init.read_text("utf-8"))
+        init.write_text(text, "utf-8")
         git("add", "-A")
         git("commit", "-q", "-m", tag)
         git("tag", tag)

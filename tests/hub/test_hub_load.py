@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from zoo.files.manifest import seal
+
 from .client import (
     BOTH,
     FILE,
@@ -99,15 +101,24 @@ def test_from_pretrained_compares_with_the_manifest_and_is_strict(
     hub.repo("org/good", good)
     other = bytes([*good[FILE][:-1], good[FILE][-1] ^ 1])
     hub.repo("org/swapped", {**good, FILE: other})
+    edited = good["config.json"].replace(b'"crop_pct"', b'"crop_pct":0.5,"x"')
+    hub.repo("org/edited", {**good, "config.json": edited})
     hub.repo("org/bare", {"config.json": good["config.json"], FILE: good[FILE]})
     newer = good["manifest.json"].replace(b'"format_version": 1', b'"format_version": 2')
     hub.repo("org/newer", {**good, "manifest.json": newer})
-    leaving = good["manifest.json"].replace(b'"LICENSE"', b'"../../x"')
-    hub.repo("org/leaving", {**good, "manifest.json": leaving})
-    names = ("good", "swapped", "bare", "newer", "leaving", "missing")
+    leaving = json.loads(good["manifest.json"].replace(b'"LICENSE"', b'"../../x"'))
+    hub.repo("org/leaving", {**good, "manifest.json": seal(leaving).encode()})
+    flipped = good["manifest.json"].replace(b'"version": "1.0.0"', b'"version": "1.0.1"')
+    hub.repo("org/flipped", {**good, "manifest.json": flipped})
+    hub.repo("org/renamed", {**good, "manifest.json": seal(json.loads(flipped)).encode()})
+    names = ("good", "swapped", "bare", "newer", "leaving", "renamed", "flipped", "missing")
     steps = [[name, f"org/{name}", {"revision": "main"}] for name in names]
     steps += [["revision", "org/good", {"revision": "v9"}], ["name", "good", {"revision": "main"}]]
     steps += [["by digest", "hf-hub:org/swapped", {}], ["plain", "hf-hub:org/bare", {}]]
+    steps += [
+        ["edited by name", "hf-hub:org/edited", {}],
+        ["edited", "org/edited", {"revision": "main"}],
+    ]
     steps += [["classes", "org/good", {"revision": "main", "num_classes": 3}]]
     steps += [["keyword", "org/good", {"revision": "main", "num_clases": 3}]]
     results = python(LOAD, tmp_path, hub.endpoint, steps)
@@ -120,9 +131,13 @@ def test_from_pretrained_compares_with_the_manifest_and_is_strict(
     assert codes == {
         "swapped": "hash",
         "by digest": "hash",
+        "edited by name": "hash",
+        "edited": "hash",
         "bare": "no_manifest",
         "newer": "manifest_version",
         "leaving": "path",
+        "renamed": "manifest",
+        "flipped": "manifest",
         "missing": "not_found",
         "revision": "no_revision",
         "name": "unknown_model",
@@ -205,10 +220,11 @@ def test_many_processes_on_a_cold_cache_make_one_transfer(
     count: int,
 ) -> None:
     script = (
-        "from zoo import registry, weights\n"
-        "from zoo.files import sha256_bytes\n"
+        "from zoo.catalog import registry\n"
+        "from zoo.files.fetch import fetch\n"
+        "from zoo.files.local import sha256_bytes\n"
         "record = registry.get_record('convit_nano.wide@1.0.0').selected\n"
-        "print(sha256_bytes(weights.fetch(record)))\n"
+        "print(sha256_bytes(fetch(record)))\n"
     )
     variables = environment(tmp_path, hub.endpoint, **known)
     before = len(hub.log)

@@ -7,8 +7,8 @@ import urllib.request
 from pathlib import Path
 
 import zoo
-from zoo.references import build_config
-from zoo.weights import weights_bytes
+from zoo.factory.config_json import build_config
+from zoo.weights.safetensors_file import weights_bytes
 
 from .client import FILE, python, sha256
 from .server import HubServer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import export
-from zoo.registry import weights_from_dict
+from zoo.catalog.registry import weights_from_dict
 
 from .client import TOKEN, convattn, publish, python, resign, sha256
 from .repository import Repo, tree_oid
@@ -206,4 +206,4 @@ def test_the_hubs_object_hashes_are_gits(tmp_path: Path) -> None:
 
 
 def test_publish_is_part_of_the_public_interface() -> None:
-    assert export.publish.__module__ == "export.publishing"
+    assert export.publish.__module__ == "export.publishing.publish"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from export.signing_off import sign_off
+from export.publishing.checks import sign_off
 from zoo.errors import ZooError
+from zoo.files.manifest import seal
 
 from .client import resign, sha256
 
@@ -47,7 +48,7 @@ def version(value: object) -> Callable[[Path], None]:
 
     def apply(bundle: Path) -> None:
         path = bundle / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": value}))
+        path.write_text(seal({**json.loads(path.read_text()), "format_version": value}))
 
     return apply
 
@@ -57,7 +58,8 @@ def listing(path: str) -> Callable[[Path], None]:
 
     def apply(bundle: Path) -> None:
         manifest = bundle / "manifest.json"
-        manifest.write_text(manifest.read_text().replace('"LICENSE"', json.dumps(path)))
+        changed = manifest.read_text().replace('"LICENSE"', json.dumps(path))
+        manifest.write_text(seal(json.loads(changed)))
 
     return apply
 
@@ -90,7 +92,7 @@ REFUSED = {
     "a pickle by content": (add("notes.txt", b"\x80\x04K\x01."), "pickle", "notes.txt"),
     "no version": (edit("README.md", str), "tag", "v1.0.0"),
     "a newer manifest": (version(2), "manifest_version", "install a newer one"),
-    "a broken manifest": (version("x"), "manifest", "not a manifest"),
+    "a broken manifest": (version("x"), "manifest", "format_version must be an integer; got 'x'"),
     "a path out of the folder": (listing("../LICENSE"), "path", "leaves the directory"),
     "an absolute path": (listing("/LICENSE"), "path", "leaves the directory"),
     "a device name": (listing("aux.txt"), "path", "portable"),

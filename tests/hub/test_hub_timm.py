@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import zoo
-from zoo.references import build_config
-from zoo.weights import weights_bytes
+from zoo.factory.config_json import build_config
+from zoo.weights.safetensors_file import weights_bytes
 
 from .client import FILE, catalog, python, sha256
 from .server import HubServer

@@ -38,7 +38,7 @@ def test_the_hub_walkthrough_publishes_loads_breaks_and_heals() -> None:
 
 
 def test_the_hub_walkthrough_that_the_readme_shows_went_all_the_way() -> None:
-    text = (ROOT / "docs" / "hub.txt").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "transcripts" / "hub.txt").read_text(encoding="utf-8")
     assert text.count("answers 7") == 15
     assert "/tmp" not in text
     assert "127.0.0.1" not in text

@@ -88,7 +88,7 @@ except SyntaxError as caught:
 result = {
     "versions": [sys.modules[package(m)].__version__ for m in models],
     "files": [sys.modules[type(m).__module__].__file__ for m in models],
-    "lazy": [sys.modules[package(m) + ".preprocessing"].__file__ for m in models],
+    "lazy": [sys.modules[package(m) + ".data.preprocessing"].__file__ for m in models],
     "same": type(models[0]) is type(models[2]),
     "error": error,
     "left": [name for name in set(sys.modules) - loaded if name.startswith("_convattn")],
@@ -154,8 +154,10 @@ def two_tags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "zoo", checkout / "zoo", ignore=ignore)
         shutil.copy(ROOT / "hubconf.py", checkout)
-        (checkout / "zoo" / "_version.py").write_text(f'__version__ = "{tag}"\n')
-    (checkout / "zoo" / "catalog" / "zzz.py").write_text("FAMILY = (\n")
+        init = checkout / "zoo" / "__init__.py"
+        text = re.sub(r'__version__ = "[^"]*"', f'__version__ = "{tag}"', init.read_text("utf-8"))
+        init.write_text(text, "utf-8")
+    (checkout / "zoo" / "catalog" / "families" / "zzz.py").write_text("FAMILY = (\n")
     return run(TWO_TAGS, folder)
 
 

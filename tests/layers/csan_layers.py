@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.reference import naive_csan
 from tests.reference.naive import state
-from zoo.layers import ConvolutionalSelfAttention
+from zoo.layers.csan import ConvolutionalSelfAttention
 
 from .making import noise, randomise
 

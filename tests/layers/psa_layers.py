@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.layers import PositionalSelfAttention
+from zoo.layers.psa import PositionalSelfAttention
 
 from .making import randomise
 

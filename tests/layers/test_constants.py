@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.reference import naive
 from tests.reference.naive import close
-from zoo.layers.constants import kept_on_cpu
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.layers.gpsa import GatedPositionalSelfAttention
+from zoo.layers.mask_cache import kept_on_cpu
 
 LAYERS = {
     "gpsa": lambda: GatedPositionalSelfAttention(16, 4),

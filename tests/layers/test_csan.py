@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tests.reference.naive import close, gradients, on_one_thread
-from zoo.layers import ConvolutionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.csan import ConvolutionalSelfAttention
 
 from .csan_layers import layer, lengths_mask, tokens, twin
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.classifier_blocks import CLASSIFIER_KINDS, ClassifierBlock
-from zoo.layers.gates import ChannelGate, SpatialGate, make_gate
+from zoo.layers.heads import CLASSIFIER_KINDS, ClassifierBlock
+from zoo.layers.residual import ChannelGate, SpatialGate, make_gate
 
 
 def noise(*shape: int) -> Tensor:

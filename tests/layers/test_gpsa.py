@@ -10,7 +10,8 @@ import torch
 from tests.reference import naive
 from tests.reference.naive import close, gradients, on_one_thread, state
 from zoo.layers import gpsa
-from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.gpsa import GatedPositionalSelfAttention
 
 from .making import randomise, tokens
 

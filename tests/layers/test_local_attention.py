@@ -11,13 +11,8 @@ from torch import Tensor
 
 from tests.reference import naive_maps
 from tests.reference.naive import close, gradients, state
-from zoo.layers.local_attention import (
-    Attention2d,
-    AttentionBlock,
-    LocalAttention,
-    flatten_windows,
-    unflatten_windows,
-)
+from zoo.layers.attention import Attention2d, flatten_windows, unflatten_windows
+from zoo.layers.windows import AttentionBlock, LocalAttention
 
 from .making import noise, randomise
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tests.reference import naive
 from tests.reference.naive import close, on_one_thread, state
 from zoo.layers import position_factors
-from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.gpsa import GatedPositionalSelfAttention
 
 from .making import noise, randomise
 

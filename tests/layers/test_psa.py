@@ -8,8 +8,8 @@ from torch import nn
 
 from tests.reference.naive import close, gradients, on_one_thread, position_weights, state
 from tests.reference.naive_psa import psa
-from zoo.layers import GatedPositionalSelfAttention, PositionalSelfAttention
-from zoo.layers.psa import kernel_offsets
+from zoo.layers.gpsa import GatedPositionalSelfAttention
+from zoo.layers.psa import PositionalSelfAttention, kernel_offsets
 
 from .making import tokens
 from .psa_layers import layer, local_layer

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.reference.naive import close, gradients, on_one_thread
-from zoo.layers import GatedPositionalSelfAttention, PositionalSelfAttention
+from zoo.layers.gpsa import GatedPositionalSelfAttention
+from zoo.layers.psa import PositionalSelfAttention
 
 from .making import randomise, tokens
 from .psa_layers import STRONG, local_layer, to_map, to_tokens

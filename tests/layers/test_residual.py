@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.layers.conv_unit import ConvUnit
-from zoo.layers.gates import ChannelGate
 from zoo.layers.mc_dropout import MCDropout
-from zoo.layers.residual import ResidualBlock
+from zoo.layers.residual import ChannelGate, ConvUnit, ResidualBlock
 
 FORMS = [(bottleneck, preact) for bottleneck in (False, True) for preact in (False, True)]
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.ensemble import Ensemble
-from zoo.layers.token_embed import (
+from zoo.layers.embeddings import (
     ClassToken,
     ConvEmbedding,
     PatchEmbedding,
     PositionEmbedding,
     TokenEmbedding,
 )
+from zoo.layers.mc_dropout import Ensemble
 
 
 def noise(*shape: int) -> Tensor:

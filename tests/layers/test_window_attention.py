@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.reference.naive import on_one_thread
-from zoo.layers.token_attention import Attention1d
-from zoo.layers.window_attention import WindowAttention, from_windows, relative_bias, to_windows
+from zoo.layers.attention import Attention1d
+from zoo.layers.windows import WindowAttention, from_windows, relative_bias, to_windows
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import zoo
 from tests.goldens import fill
 from zoo.errors import ConfigError
-from zoo.layers.local_attention import AttentionBlock, LocalAttention
 from zoo.layers.residual import ResidualBlock
+from zoo.layers.windows import AttentionBlock, LocalAttention
 from zoo.models.alternet import AlterNet, AlterNetUNet, build_up, make_stage, plan
 from zoo.models.resnet import ResNet
 

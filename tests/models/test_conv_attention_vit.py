@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import zoo
 from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
-from zoo.factory import construct
+from zoo.factory.building import construct
 from zoo.layers.conv_attention import ConvAttention2d
 from zoo.models.conv_attention_vit import ConvAttentionViT
 

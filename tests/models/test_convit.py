@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import zoo
 from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
-from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
-from zoo.layers.position import resample_position_embedding
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.gpsa import GatedPositionalSelfAttention
+from zoo.layers.positions import resample_position_embedding
 from zoo.models.convit import ConViT
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)

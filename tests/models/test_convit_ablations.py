@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import zoo
 from tests.reference.naive import on_one_thread
 from zoo.errors import ConfigError
-from zoo.layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.gpsa import GatedPositionalSelfAttention
 from zoo.models.convit import ConViT
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)

@@ -14,7 +14,8 @@ import zoo
 from tests.contract.helpers import relative_error
 from tests.reference.naive import on_one_thread
 from zoo.errors import ConfigError
-from zoo.layers import ConvolutionalSelfAttention, MultiHeadSelfAttention
+from zoo.layers.attention import MultiHeadSelfAttention
+from zoo.layers.csan import ConvolutionalSelfAttention
 from zoo.models.csan_encoder import CSANEncoder
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 import zoo
 from tests.reference.naive import on_one_thread
+from zoo.catalog.registry import families
 from zoo.errors import ConfigError
-from zoo.factory import construct
+from zoo.factory.building import construct
 from zoo.layers.mc_dropout import MCDropout, mc_sampling
 from zoo.layers.smoothing import SMOOTHING_KINDS, SmoothingBlock
-from zoo.registry import families
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 CNNS = ["alexnet", "vgg", "prevgg", "resnet", "preresnet", "resnext", "wideresnet"]

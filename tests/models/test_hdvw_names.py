@@ -13,10 +13,10 @@ from torch import nn
 
 import zoo
 from tests.goldens import fill
+from zoo.catalog.records import Family, Licence
 from zoo.errors import ConfigError, DuplicateNameError, UnknownModelError
-from zoo.records import Family, Licence
 
-RECORDED = json.loads((Path(__file__).parents[1] / "data" / "hdvw_names.json").read_text("utf-8"))
+RECORDED = json.loads((Path(__file__).with_name("hdvw_names.json")).read_text("utf-8"))
 MODELS: list[dict[str, Any]] = RECORDED["get_model"]
 NAMES = [name for model in MODELS for name in model["names"]]
 
@@ -186,8 +186,8 @@ def test_an_alias_has_a_prefix_and_a_model(
 def test_two_families_cannot_share_an_alias(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    from zoo import registry
-    from zoo.catalog import hdvw_pit
+    from zoo.catalog import registry
+    from zoo.catalog.families import hdvw_pit
 
     taken = replace(hdvw_pit.FAMILY, aliases={"hdvw:vit_ti": ("hdvw_pit_tiny", {})})
     monkeypatch.setattr(hdvw_pit, "FAMILY", taken)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import zoo
 from tests.reference.naive import on_one_thread
+from zoo.catalog.registry import families
 from zoo.errors import ConfigError
-from zoo.factory import construct
-from zoo.layers.window_attention import WindowAttention
-from zoo.registry import families
+from zoo.factory.building import construct
+from zoo.layers.windows import WindowAttention
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from tests.contract.helpers import build, families_taking, images, relative_error, tiny
 from tests.reference.naive import on_one_thread
-from zoo.weights import load_state
+from zoo.weights.loading import load_state
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
 FAMILIES = ("convit", "conv_attention_vit", "csan_encoder")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zoo.training.jobs import Job
-from zoo.training.recipes import RECIPES, Recipe, scaled
+from zoo.training.job import Job
+from zoo.training.recipe import Recipe, scaled
+from zoo.training.recipes import RECIPES
 
 SMALL = {"depth": 2, "embed_dim": 32, "local_up_to_layer": 1}
 CLASSES = ("blue", "green", "red")

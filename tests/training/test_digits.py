@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.datasets.digits import PARTS, load_digits
+from zoo.data.digits import PARTS, load_digits
 from zoo.errors import ConfigError
 
 

@@ -16,12 +16,13 @@ from PIL import Image
 
 import zoo
 from zoo.cli import cli
+from zoo.data.folders import folder_digest
 from zoo.errors import ConfigError, DatasetError, ZooError
-from zoo.manifest import check_files, read_manifest
-from zoo.training.jobs import Job
-from zoo.training.probing import probe
+from zoo.files.manifest import check_files, read_manifest
+from zoo.training.job import Job
+from zoo.training.probe import probe
 from zoo.training.run import train_model
-from zoo.training.starting import tag_of
+from zoo.training.start import tag_of
 
 from .helpers import CLASSES, SMALL, digits_job, write_folder
 
@@ -87,7 +88,9 @@ def test_the_card_is_a_draft_with_the_measured_numbers(walk: Path) -> None:
     metrics = json.loads((walk / "run" / "metrics.json").read_text())
     assert f"{metrics['test']['acc1_percent']:.1f} %" in card
     assert "blue, green, red" in card
-    assert "A draft" in card
+    assert "<" not in card
+    assert "<Where the 30 images come from" in (walk / "run" / "CARD.md").read_text()
+    assert "CARD.md" not in read_manifest(walk / "run").paths
     assert metrics["evaluation"]["labels"] == list(CLASSES)
     assert np.sum(metrics["evaluation"]["confusion_matrix"]) == metrics["test"]["total"]
 
@@ -144,7 +147,7 @@ def test_frozen_batch_norm_stands_still(walk: Path, tmp_path: Path) -> None:
     job = photos_job(walk, model="resnet_nano", freeze=("backbone",))
     train_model(job, tmp_path, report=False)
     trained = zoo.create_model(str(tmp_path), pretrained=True).state_dict()
-    start = zoo.factory.create_random("resnet_nano", 0, num_classes=3).state_dict()
+    start = zoo.factory.create.create_random("resnet_nano", 0, num_classes=3).state_dict()
     changed = {key for key in start if not torch.equal(start[key], trained[key])}
     assert changed
     assert not any("running" in key or "num_batches" in key for key in changed)
@@ -185,6 +188,40 @@ def test_unreadable_images_fail_or_are_left_out(tmp_path: Path) -> None:
     job = digits_job(data=str(photos), fraction=1.0, batch_size=6, on_unreadable="skip")
     result = train_model(job, tmp_path / "b", report=False)
     assert result.images + result.best.validation.total + result.test.total == 30
+    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["skipped"] == ["red/99.png"]
+
+
+def test_the_metrics_say_which_images_were_trained_on(walk: Path, tmp_path: Path) -> None:
+    metrics = json.loads((walk / "run" / "metrics.json").read_text())
+    assert sum(metrics["images"].values()) == 30
+    assert sum(metrics["classes"].values()) == metrics["images"]["train"]
+    shutil.copytree(walk / "photos", tmp_path / "moved")
+    assert metrics["data_sha256"] == folder_digest(tmp_path / "moved")
+    (tmp_path / "moved" / "red" / "00.png").unlink()
+    assert metrics["data_sha256"] != folder_digest(tmp_path / "moved")
+
+
+def test_evaluate_measures_all_of_a_folder_that_was_not_trained_on(
+    walk: Path, tmp_path: Path
+) -> None:
+    run = str(walk / "run")
+    shutil.copytree(walk / "photos", tmp_path / "moved")
+    known = invoke("evaluate", run, "--data", str(tmp_path / "moved"))
+    assert "measured on 6 of 30 images; 24 are not in the test part" in known
+    (tmp_path / "moved" / "red" / "00.png").unlink()
+    other = invoke("evaluate", run, "--data", str(tmp_path / "moved"))
+    assert "moved/all" in other
+    assert "measured on 29 of 29 images\n" in other
+    whole = invoke("evaluate", run, "--data", str(walk / "photos"), "--part", "all", "--json")
+    [found] = json.loads(whole)["results"].values()
+    assert (found["total"], found["of"]) == (30, 30)
+
+
+def test_an_oblong_input_is_trained_and_predicted_at(walk: Path, tmp_path: Path) -> None:
+    train_model(photos_job(walk, img_size=(24, 40)), tmp_path / "run", report=False)
+    model = zoo.create_model(str(tmp_path / "run"), pretrained=True)
+    assert model.pretrained_cfg.input.size == (24, 40)
+    assert Job(model="convit_nano", data="digits", img_size=(8, 8)).img_size == 8
 
 
 def test_images_of_all_kinds_train(tmp_path: Path) -> None:
@@ -254,8 +291,10 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_the_directory_becomes_a_bundle(walk: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.md").write_text("## Data\nColours.\n")
     invoke(
-        "bundle", str(walk / "run"), "--out", str(tmp_path / "bundle"), "--version", "1.0.0",
+        "bundle", str(walk / "run"), "--card", str(tmp_path / "words.md"),
+        "--out", str(tmp_path / "bundle"), "--version", "1.0.0",
         "--licence", "cc-by-4.0", "--no-quantized",
     )  # fmt: skip
     manifest = read_manifest(tmp_path / "bundle")

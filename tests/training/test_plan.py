@@ -9,7 +9,8 @@ import pytest
 
 from zoo.errors import ConfigError
 from zoo.training.plan import Plan, derive_seed, keep_fraction, seeded, take_share
-from zoo.training.recipes import RECIPES, Recipe, default_recipe, get_recipe, scaled
+from zoo.training.recipe import Recipe, scaled
+from zoo.training.recipes import RECIPES, default_recipe, get_recipe
 
 
 def test_an_epoch_shows_every_image_once_but_for_an_odd_one() -> None:

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 import zoo
-from zoo.datasets import open_dataset
-from zoo.evaluation import Accuracy
+from zoo.data.opening import open_dataset
+from zoo.evaluation.evaluate import Accuracy
+from zoo.training.augmentation import draw_motions, move
+from zoo.training.batches import to_tensor
 from zoo.training.recipes import RECIPES
-from zoo.training.sources import draw_motions, move, to_tensor
 
 
 def test_the_run_directory_is_a_model_reference(tiny_run: Path) -> None:
     names = sorted(p.name for p in tiny_run.iterdir())
     assert names == [
-        "README.md", "config.json", "confusion.png", "curves.png", "manifest.json", "metrics.json",
-        "model.safetensors",
+        "CARD.md", "README.md", "config.json", "confusion.png", "curves.png", "manifest.json",
+        "metrics.json", "model.safetensors",
     ]  # fmt: skip
     model = zoo.create_model(str(tiny_run), pretrained=True)
     assert model.pretrained_cfg.name == "convit_nano.digits"

@@ -12,10 +12,9 @@ from click.testing import CliRunner
 import zoo
 from zoo.cli import cli
 from zoo.errors import ConfigError
-from zoo.training.grids import GRIDS, get_grid
 from zoo.training.recipes import RECIPES
-from zoo.training.starting import create_start
-from zoo.training.sweeps import run_sweep
+from zoo.training.start import create_start
+from zoo.training.sweep import GRIDS, get_grid, run_sweep
 
 TRY = """
 model = "convit_nano"
@@ -78,12 +77,12 @@ def test_the_small_data_sweep_gives_all_the_same_budget() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('models = ["a"]', "unknown 'models'"),
+        ('models = ["a"]', "models is unknown"),
         ("seeds = []", "seeds is empty"),
-        ("grid = 3", "not a grid"),
+        ("grid = 3", "no grid"),
         ("rows = [{}]", "no model"),
         ('model = "convit_nano"\n[grid]\n"recipe.epoch" = [3]', "did you mean 'epochs'"),
-        ("not toml", "not a grid"),
+        ("not toml", "no grid"),
     ],
 )
 def test_bad_grids_are_explained(text: str, message: str, tmp_path: Path) -> None:
@@ -118,7 +117,9 @@ def test_weights_are_trained_again_by_their_record(
     record = zoo.get_record("convit_nano")
     assert record.selected is not None
     ours = replace(record.selected, recipe="digits-short", seed=7)
-    monkeypatch.setattr(zoo.registry, "get_record", lambda name: replace(record, selected=ours))
+    monkeypatch.setattr(
+        zoo.catalog.registry, "get_record", lambda name: replace(record, selected=ours)
+    )
     words = ["train", "--reproduce", "convit_nano", "--epochs", "1", "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, [*words, "--json"])
     reproduction = json.loads(done.stdout)["reproduction"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.errors import ConfigError, DivergedError, ResourceError, UnknownModelError, ZooError
-from zoo.training import checkpointing
-from zoo.training.jobs import Job
-from zoo.training.learner import Machine
-from zoo.training.results import EpochResult, TrainingResult
-from zoo.training.run import Watch, train_model
+from zoo.evaluation.evaluate import Accuracy
+from zoo.training import checkpoint as checkpointing
+from zoo.training.job import EpochResult, Job, TrainingResult
+from zoo.training.loop import Watch
+from zoo.training.machine import Machine
+from zoo.training.run import train_model
 
 from .helpers import digits_job, recipe, states_equal
 
@@ -118,8 +120,9 @@ import sys, time
 import torch
 torch.set_num_threads(1)
 from tests.training.helpers import digits_job
-from zoo.training.learner import Machine
-from zoo.training.run import Watch, train_model
+from zoo.training.loop import Watch
+from zoo.training.machine import Machine
+from zoo.training.run import train_model
 pause = float(sys.argv[2])
 train_model(digits_job(epochs=3, fraction=0.2, batch_size=32), sys.argv[1],
     machine=Machine(cpu=True), resume=True, report=False,
@@ -183,6 +186,26 @@ def test_another_job_is_not_continued(tmp_path: Path) -> None:
         run(tmp_path, epochs=2, watch=Watch(on_epoch=stop))
     with pytest.raises(ConfigError, match=r"another run: recipe\.lr was 0\.003, is 0\.001\."):
         run(tmp_path, epochs=2, lr=1e-3, resume=True)
+
+
+def test_a_checkpoint_is_used_only_if_every_byte_is_as_it_was_written(tmp_path: Path) -> None:
+    tensors = {"model": {"a": torch.arange(50.0), "b": torch.ones(3)}, "ema": {"a": torch.ones(2)}}
+    row = EpochResult(3, 0.25, Accuracy(1, 2), 1.0, 0.1)
+    state = {"job": {}, "optimizer": {"groups": [], "values": {}}, "scaler": None, "epoch": 3}
+    state |= {"curve": [asdict(row)], "best_epoch": 3, "seconds": 2.0}
+    checkpointing.write_checkpoint(tmp_path, tensors, state)
+    file = tmp_path / checkpointing.FILE
+    whole = file.read_bytes()
+    groups, facts = checkpointing.read_checkpoint(tmp_path)
+    assert torch.equal(groups["model"]["a"], torch.arange(50.0))
+    assert facts["curve"] == [row]
+    dice = random.Random(0)
+    for number in range(500):
+        changed = bytearray(whole)
+        changed[number % len(whole)] ^= 1 << dice.randrange(8)
+        file.write_bytes(changed)
+        with pytest.raises(ZooError):
+            checkpointing.read_checkpoint(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

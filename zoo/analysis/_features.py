@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._batches import read_batches
-from ._estimates import Moments
-from ._hooks import device_of, outputs_to, unchanged
-from .units import Unit, find_units, to_map
+from ._hooks import device_of, outputs_to, read_batches, unchanged
+from ._results import Moments
+from ._units import Unit, find_units, to_map
 
 OnStep = Callable[[int], None]
 

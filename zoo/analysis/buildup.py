@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..evaluation import Accuracy
+from ..evaluation.evaluate import Accuracy
 from ._features import OnStep, ignore
+from ._figure import _with_intervals, legend_above, new_figure, save, series, tidy
 from ._results import Result
 
 DEFINITION = (
@@ -71,7 +72,6 @@ class BuildUpResult(Result):
         return rows
 
     def plot(self, path: str | Path) -> None:
-        from .plots.training import plot_build_up
 
         plot_build_up([self], path)
 
@@ -111,3 +111,31 @@ def _added(before: Plan, after: Plan) -> str:
         if a != b
     ]
     return "; ".join(changed)
+
+
+def plot_build_up(results: Sequence[BuildUpResult], path: str | Path) -> None:
+    """Accuracy, accuracy under noise, and high frequencies after each replacement."""
+    figure = new_figure(11.4, 3.4)
+    accuracy, noise, high = figure.subplots(1, 3)
+    for number, result in enumerate(results):
+        style = series(number)
+        steps = result.steps
+        x = range(len(steps))
+        test = [(s.measured.test or s.measured.validation) for s in steps]
+        _with_intervals(accuracy, x, test, style, result.model)
+        noise.plot(x, [s.measured.noise_percent for s in steps], **style)
+        high.plot(x, [s.measured.high_frequency for s in steps], **style)
+        for axes in (accuracy, noise, high):
+            axes.set_xticks(list(x))
+            axes.set_xticklabels(
+                [step.plan for step in steps], rotation=30, ha="right", rotation_mode="anchor"
+            )
+    accuracy.set_ylabel("accuracy (%)")
+    noise.set_ylabel("mean accuracy under noise (%)")
+    high.set_ylabel("Δ log amplitude, last unit")
+    for axes in (accuracy, noise, high):
+        axes.set_xlabel("plan: C convolution, A attention")
+        tidy(axes)
+    if len(results) > 1:
+        legend_above(figure)
+    save(figure, path)

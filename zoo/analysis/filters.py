@@ -7,7 +7,7 @@ the size of its map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._batches import read_batches
-from ._estimates import Estimate, Moments
 from ._features import OnStep, ignore
-from ._hooks import device_of, first_tensor, outputs_to, unchanged
-from ._results import Result
+from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, panels, save, tidy
+from ._hooks import device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._results import Estimate, Moments, Result
+from ._units import Unit, kind_of, reads_attention, to_map
 from .fourier import log_amplitudes
-from .units import Unit, kind_of, reads_attention, to_map
 
 DEFINITION = (
     "gain: high-frequency value (log amplitude at the last frequency minus that at 0) of a layer's "
@@ -68,7 +67,6 @@ class FilterResult(Result):
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.filters import plot_filters
 
         plot_filters([self], path)
 
@@ -165,3 +163,29 @@ def _setting(module: Any) -> str:
         return f"kernel {module.kernel_size}"
     window = getattr(module, "window_size", None)
     return f"window {window}" if window else "all keys"
+
+
+def plot_filters(results: Sequence[FilterResult], path: str | Path) -> None:
+    """A panel for each model or set of layers."""
+    most = max(len(result.layers) for result in results)
+    figure, cells = panels(len(results), 3, 4.6, 1.0 + 0.23 * most)
+    for axes, result in zip(cells, results, strict=True):
+        for place, layer in enumerate(result.layers):
+            axes.plot([layer.gain.low, layer.gain.high], [place, place], color=INK, lw=1)
+            axes.scatter(
+                [layer.gain.mean], [place], s=34, marker=KIND_MARKERS[layer.kind],
+                color=KIND_COLOURS[layer.kind], edgecolors=INK, linewidths=0.6, zorder=3,
+            )  # fmt: skip
+        names = [
+            layer.name if layer.name == layer.setting else f"{layer.name} ({layer.setting})"
+            for layer in result.layers
+        ]
+        axes.set_yticks(range(len(names)))
+        axes.set_yticklabels(names, fontsize=7)
+        axes.set_ylim(most - 0.4, -0.6)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_xlabel("gain of high frequencies\n(below 0 low-pass, above 0 high-pass)")
+        axes.set_title(result.model)
+        tidy(axes)
+    kind_legend(figure, [layer.kind for result in results for layer in result.layers])
+    save(figure, path)

@@ -22,11 +22,11 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import AnalysisError
-from ._batches import read_batches
 from ._features import OnStep, ignore
-from ._hooks import device_of, unchanged
+from ._figure import INK, LINES, SERIES, legend_above, panels, save, series, tidy
+from ._hooks import device_of, read_batches, unchanged
+from ._lanczos import Product, smooth_density, spectral_density, top_eigenvalues
 from ._results import Result
-from .lanczos import Product, smooth_density, spectral_density, top_eigenvalues
 
 DEFINITION = (
     "for every mini-batch the {count} eigenvalues of largest magnitude of the Hessian of NLL + "
@@ -91,6 +91,7 @@ class HessianResult(Result):
     Args:
         eigenvalues: a row for each batch, the largest magnitude first.
         iterations: power iterations, likewise.
+        converged: whether each met the tolerance; what did not is a value on the way.
         converged_share: share of eigenvalues that met the tolerance.
         weight_decay, parameters, batch_size: of the loss and the model.
         density_points, density: spectral density of one batch by stochastic Lanczos quadrature;
@@ -100,6 +101,7 @@ class HessianResult(Result):
 
     eigenvalues: tuple[tuple[float, ...], ...]
     iterations: tuple[tuple[int, ...], ...]
+    converged: tuple[tuple[bool, ...], ...]
     converged_share: float
     weight_decay: float
     parameters: int
@@ -132,13 +134,13 @@ class HessianResult(Result):
                 "rank": rank,
                 "eigenvalue": value,
                 "iterations": self.iterations[batch][rank],
+                "converged": "yes" if self.converged[batch][rank] else "no",
             }
             for batch, row in enumerate(self.eigenvalues)
             for rank, value in enumerate(row)
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.losses import plot_hessian
 
         plot_hessian([self], path)
 
@@ -192,14 +194,14 @@ def hessian_spectrum(
             )  # fmt: skip
             values.append(found.eigenvalues)
             steps.append(found.iterations)
-            done += found.converged
+            done.append(found.converged)
             largest = max(largest, len(images))
             if number == 1 and settings.density_steps:
                 density = _density(product, size, settings, generator)
             on_step(number)
     return HessianResult(
-        name, _definition(settings), tuple(values), tuple(steps), sum(done) / len(done),
-        settings.weight_decay, size, largest, *density,
+        name, _definition(settings), tuple(values), tuple(steps), tuple(done),
+        sum(map(sum, done)) / sum(map(len, done)), settings.weight_decay, size, largest, *density,
     )  # fmt: skip
 
 
@@ -223,3 +225,70 @@ def _density(
     at = torch.linspace(float(points.min()), float(points.max()), 201, dtype=torch.float64)
     heights = smooth_density(points, weights, at, width)
     return tuple(at.tolist()), tuple(heights.tolist()), float(weights[points < 0].sum())
+
+
+def plot_hessian(results: Sequence[HessianResult], path: str | Path) -> None:
+    """Eigenvalues over batches as densities, and the spectral density where it was computed."""
+    densities = [result for result in results if result.density]
+    figure, cells = panels(1 + bool(densities), 2, 5.2, 3.4)
+    _eigenvalue_densities(cells[0], results)
+    if densities:
+        _spectral_densities(cells[1], densities)
+    legend_above(figure, columns=2)
+    save(figure, path)
+
+
+def _eigenvalue_densities(axes: Any, results: Sequence[HessianResult]) -> None:
+    import numpy as np
+
+    every = np.array([v for result in results for row in result.eigenvalues for v in row])
+    low, high = every.min(), every.max()
+    margin = 0.1 * (high - low) + 1e-9
+    at = np.linspace(low - margin, high + margin, 300)
+    for number, result in enumerate(results):
+        values = np.array([v for row in result.eigenvalues for v in row])
+        width = max(1.06 * values.std() * len(values) ** -0.2, 1e-3 * (high - low) + 1e-12)
+        heights = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2).mean(1)
+        heights /= width * (2 * np.pi) ** 0.5
+        style = series(number)
+        axes.plot(
+            at, heights, color=style["color"], ls=style["linestyle"], lw=1.5, label=_below(result)
+        )
+        axes.plot(
+            values, np.full(len(values), -0.03 * (number + 1)), "|", color=style["color"], ms=6,
+            transform=axes.get_xaxis_transform(), clip_on=False,
+        )  # fmt: skip
+    axes.axvline(0, color=INK, lw=0.7)
+    axes.set_xlabel("top eigenvalues of mini-batches (ticks)", labelpad=6 + 4 * len(results))
+    axes.tick_params(axis="x", pad=3 + 5 * len(results))
+    axes.set_ylabel("density")
+    axes.set_ylim(bottom=0)
+    tidy(axes)
+
+
+def _below(result: HessianResult) -> str:
+    """What the legend says of a model: how much of its spectrum is negative, and whether the
+    iterations converged.
+    """
+    text = f"{result.model}: {100 * result.negative_share:.0f} % of the top"
+    if result.negative_mass is not None:
+        text += f", {100 * result.negative_mass:.1f} % of all"
+    text += " below 0"
+    if result.converged_share < 1:
+        text += f"; {100 * result.converged_share:.0f} % of the top converged"
+    return text
+
+
+def _spectral_densities(axes: Any, results: Sequence[HessianResult]) -> None:
+    for number, result in enumerate(results):
+        axes.plot(
+            result.density_points, result.density, color=SERIES[number % len(SERIES)],
+            ls=LINES[number % len(LINES)], lw=1.3,
+        )  # fmt: skip
+    axes.set_yscale("log")
+    highest = max(max(result.density) for result in results)
+    axes.set_ylim(1e-5, 10 * highest)
+    axes.axvline(0, color=INK, lw=0.7)
+    axes.set_xlabel("eigenvalue (all, one mini-batch)")
+    axes.set_ylabel("spectral density (log)")
+    tidy(axes)

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ..evaluation import Accuracy
-from ._batches import check_classes, read_batches
-from ._estimates import Z95
+from ..evaluation.evaluate import Accuracy
 from ._features import OnStep, ignore
-from ._hooks import device_of, first_tensor, outputs_to, unchanged
-from ._results import Result
-from .units import block_names, branches, kind_of
+from ._figure import INK, KIND_COLOURS, SERIES, _short, legend_above, panels, save, tidy
+from ._hooks import check_classes, device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._results import Z95, Result
+from ._units import block_names, branches, kind_of
 
 DEFINITION = (
     "accuracy on the same images with one unit taken out at test time: a block whose output has "
@@ -74,7 +73,6 @@ class LesionResult(Result):
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.depth import plot_lesions
 
         plot_lesions([self], path)
 
@@ -171,3 +169,44 @@ def _correct(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Tens
     for images, targets in batches:
         rows.append(model(images.to(device, dtype)).argmax(-1).cpu() == targets.cpu())
     return torch.cat(rows)
+
+
+def plot_lesions(results: Sequence[LesionResult], path: str | Path) -> None:
+    """Accuracy lost by every unit, with its interval; what cannot be removed is named so."""
+    most = max(len(result.lesions) for result in results)
+    figure, cells = panels(len(results), 2, 4.6, 0.9 + 0.24 * most)
+    for cell, result in zip(cells, results, strict=True):
+        for i, lesion in enumerate(result.lesions):
+            if lesion.drop_percent is None or lesion.interval_percent is None:
+                cell.text(
+                    0.02, i, lesion.note, va="center", fontsize=6.5,
+                    transform=cell.get_yaxis_transform(),
+                )  # fmt: skip
+                continue
+            low, high = lesion.interval_percent
+            cell.barh(
+                i, lesion.drop_percent, color=KIND_COLOURS[lesion.kind], edgecolor=INK, lw=0.5,
+                height=0.7, hatch={"convolution": "///", "mlp": "..."}.get(lesion.kind, ""),
+            )  # fmt: skip
+            cell.plot([low, high], [i, i], color=INK, lw=1)
+        cell.set_yticks(range(len(result.lesions)))
+        cell.set_yticklabels([_short(lesion.name) for lesion in result.lesions], fontsize=7)
+        cell.set_ylim(len(result.lesions) - 0.4, -0.7)
+        cell.set_xlabel("accuracy lost (percentage points)")
+        cell.set_title(f"{result.model}: intact {result.intact.percent:.1f} %")
+        cell.axvline(0, color=SERIES[6], lw=0.8)
+        tidy(cell)
+    _hatch_legend(figure, [lesion.kind for result in results for lesion in result.lesions])
+    save(figure, path)
+
+
+def _hatch_legend(figure: Any, kinds: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    hatches = {"attention": "", "convolution": "///", "mlp": "..."}
+    handles = [
+        Patch(facecolor=KIND_COLOURS[kind], edgecolor=INK, hatch=hatch, label=kind)
+        for kind, hatch in hatches.items()
+        if kind in kinds
+    ]
+    legend_above(figure, handles)

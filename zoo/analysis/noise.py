@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import AnalysisError, ConfigError
-from ..evaluation import Accuracy
-from ._estimates import Z95
+from ..evaluation.evaluate import Accuracy
 from ._features import OnStep, ignore
-from ._results import Result
+from ._figure import legend_above, panels, save, series, tidy
+from ._results import Z95, Result
 
 Array = np.ndarray[Any, Any]
 Logits = Callable[[Array], Array]
@@ -142,7 +142,6 @@ class NoiseResult(Result):
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.robustness import plot_noise
 
         plot_noise([self], path)
 
@@ -215,3 +214,33 @@ def _correct(logits: Logits, images: Array, targets: Array) -> Array:
         for i in range(0, len(images), _BATCH)
     ]
     return np.concatenate(rows)
+
+
+def plot_noise(results: Sequence[NoiseResult], path: str | Path) -> None:
+    """Accuracy drop under noise of every band; accuracy on low-pass and on high-pass images."""
+    figure, (noise, low, high) = panels(3, 3, 4.0, 3.2)
+    for number, result in enumerate(results):
+        style = series(number)
+        x = [band.frequency for band in result.noise]
+        drops = [band.drop_percent for band in result.noise]
+        noise.plot(x, drops, label=result.model, **style)
+        edges = list(zip(*(band.interval_percent for band in result.noise), strict=True))
+        noise.fill_between(x, edges[0], edges[1], color=style["color"], alpha=0.15, lw=0)
+        for axes, bands in ((low, result.low_pass), (high, result.high_pass)):
+            f = [band.frequency for band in bands]
+            axes.plot(f, [band.accuracy.percent for band in bands], label=result.model, **style)
+            ends = list(zip(*(band.accuracy.interval_percent for band in bands), strict=True))
+            axes.fill_between(f, ends[0], ends[1], color=style["color"], alpha=0.15, lw=0)
+    noise.set_ylabel("accuracy drop (percentage points)")
+    noise.set_xlabel("frequency of the noise (units of π)")
+    noise.set_title(f"noise of one band, ε = {results[0].eps:g} on normalised pixels")
+    for axes, what in ((low, "low-pass: up to"), (high, "high-pass: above")):
+        axes.set_ylabel("accuracy (%)")
+        axes.set_xlabel(f"{what} this frequency (units of π)")
+        axes.set_ylim(0, 102)
+    low.set_title("only low frequencies kept")
+    high.set_title("only high frequencies and the mean kept")
+    for axes in (noise, low, high):
+        tidy(axes)
+    legend_above(figure)
+    save(figure, path)

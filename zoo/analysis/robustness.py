@@ -7,7 +7,7 @@ Perturbations*, arXiv:1903.12261. "Robustness" in Park & Kim, arXiv:2202.06709, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import AnalysisError
-from ..evaluation import Accuracy
+from ..evaluation.evaluate import Accuracy
 from ._features import OnStep, ignore
+from ._figure import INK, SERIES, legend_above, new_figure, save, tidy
 from ._results import Result
 from .noise import Logits
 
@@ -96,7 +97,6 @@ class RobustnessResult(Result):
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.robustness import plot_robustness
 
         plot_robustness([self], path)
 
@@ -156,3 +156,36 @@ def _mce(table: list[CorruptedAccuracy], reference_errors: Mapping[str, float]) 
         )
     ratios = [sum(e) / len(e) / reference_errors[corruption] for corruption, e in errors.items()]
     return 100 * sum(ratios) / len(ratios)
+
+
+def plot_robustness(results: Sequence[RobustnessResult], path: str | Path) -> None:
+    """Accuracy per corruption, mean over severities (bar) and each severity (dots)."""
+    names = list(results[0].by_corruption())
+    figure = new_figure(max(6.0, 0.62 * len(names) + 2), 3.6)
+    axes = figure.subplots()
+    width = 0.8 / len(results)
+    for number, result in enumerate(results):
+        means = result.by_corruption()
+        colour = SERIES[number % len(SERIES)]
+        places = [i + (number - (len(results) - 1) / 2) * width for i in range(len(names))]
+        axes.bar(
+            places, [means[name] for name in names], width, color=colour, edgecolor=INK, lw=0.4,
+            hatch=("", "///", "...", "xxx", "\\\\\\", "++")[number % 6],
+            label=f"{result.model}: mean of {len(result.table)} sets {result.mean_percent:.1f} %",
+        )  # fmt: skip
+        for row in result.table:
+            place = places[names.index(row.corruption)] + (row.severity - 3) * width / 6
+            axes.plot([place], [row.accuracy.percent], "o", ms=2, color=INK)
+        if result.clean is not None:
+            axes.axhline(result.clean.percent, color=colour, lw=0.8, ls=":")
+    axes.set_xticks(range(len(names)))
+    labels = [name.replace("_", " ") for name in names]
+    axes.set_xticklabels(labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 103)
+    axes.set_title(
+        "bars: mean over severities; dots: severities 1 to 5, left to right; dotted: clean"
+    )
+    tidy(axes)
+    legend_above(figure, columns=2)
+    save(figure, path)

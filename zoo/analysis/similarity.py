@@ -8,7 +8,7 @@ ours; the paper shows pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._batches import read_batches
-from ._estimates import Estimate, Moments
+from ._attention_layers import Layout, visit_attention, without_class_tokens
 from ._features import OnStep, ignore
-from ._hooks import check_finite, device_of, first_tensor, outputs_to, unchanged
-from ._results import Result
-from .attention_maps import Layout, visit_attention, without_class_tokens
+from ._figure import SERIES, bare, legend_above, new_figure, save, series, tidy
+from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._results import Estimate, Moments, Result
 
 DEFINITION = (
     "query_similarity: mean cosine of a head's attention rows over pairs of queries (1: all "
@@ -121,7 +120,6 @@ class SimilarityResult(Result):
         return rows
 
     def plot(self, path: str | Path) -> None:
-        from .plots.similarity import plot_similarity
 
         plot_similarity([self], path)
 
@@ -202,3 +200,93 @@ def _contexts(model: nn.Module, loader: Iterable[Any], on_step: OnStep) -> tuple
     return tuple(
         ContextMaps(name, pictures[name], found.estimates()[0]) for name, found in moments.items()
     )
+
+
+def plot_contexts(image: Any, contexts: Sequence[ContextMaps], path: str | Path) -> None:
+    """A row for each layer: the image, then a map for each group of channels.
+
+    Args: image: uint8 (H, W, 3).
+    Raises: MissingDependencyError without matplotlib, ResourceError.
+    """
+    groups = max(len(context.maps) for context in contexts)
+    figure = new_figure(1.2 * (groups + 1) + 0.8, 1.25 * len(contexts) + 0.4)
+    cells = figure.subplots(len(contexts), groups + 1, squeeze=False)
+    for row, (line, context) in enumerate(zip(cells, contexts, strict=True)):
+        line[0].imshow(image, interpolation="nearest")
+        line[0].set_ylabel(context.module, fontsize=6)
+        for group, cell in enumerate(line[1:]):
+            cell.set_visible(group < len(context.maps))
+            if group < len(context.maps):
+                cell.imshow(context.maps[group], cmap="viridis")
+            if row == 0:
+                cell.set_title(f"group {group}", fontsize=8)
+        for cell in line:
+            bare(cell)
+    figure.suptitle("similarity to the average token (standardised)", fontsize=9)
+    save(figure, path)
+
+
+def plot_similarity(results: Sequence[SimilarityResult], path: str | Path) -> None:
+    """Numbers over depth, then per model pictures of its last layer."""
+    attending = [result for result in results if result.heads]
+    pictures = [_pictures(result) for result in results]
+    tall = [2.9] * bool(attending) + [1.25 * len(rows) + 0.5 for _, rows in pictures]
+    widest = max(len(row) for _, rows in pictures for _, row in rows)
+    figure = new_figure(max(8.4, 1.1 * widest + 1.2), sum(tall))
+    parts = figure.subfigures(len(tall), 1, squeeze=False, height_ratios=tall)[:, 0]
+    if attending:
+        _numbers(parts[0], attending)
+    for part, (title, rows) in zip(parts[bool(attending) :], pictures, strict=True):
+        _grid(part, title, rows)
+    save(figure, path)
+
+
+def _pictures(result: SimilarityResult) -> tuple[str, list[tuple[str, list[Any]]]]:
+    """A title, and rows of maps with their labels."""
+    if result.queries:
+        last = result.queries[-1]
+        rows = [
+            (f"query {place}", [maps[number] for maps in last.maps])
+            for number, place in enumerate(last.queries)
+        ]
+        return f"{result.model}, {last.layer}: attention, a column for each head", rows
+    rows = [(context.module, list(context.maps)) for context in result.contexts[-2:]]
+    return f"{result.model}: similarity to the average token, a column for each group", rows
+
+
+def _numbers(figure: Any, results: Sequence[SimilarityResult]) -> None:
+    names = (
+        ("query_similarity", "cosine between queries"),
+        ("head_similarity", "cosine between heads"),
+        ("entropy", "entropy / equal attention's"),
+        ("top_share", "attention on top 10 % of keys"),
+    )
+    cells = figure.subplots(1, len(names))
+    for axes, (key, title) in zip(cells, names, strict=True):
+        for number, result in enumerate(results):
+            layers = list(dict.fromkeys(head.layer for head in result.heads))
+            means = []
+            for layer in layers:
+                values = [getattr(h, key).mean for h in result.heads if h.layer == layer]
+                means.append(sum(values) / len(values))
+            x = [i / max(1, len(layers) - 1) for i in range(len(layers))]
+            axes.plot(x, means, label=result.model, **series(number))
+        axes.set_ylim(0, 1.03)
+        axes.set_xlabel("relative depth")
+        axes.set_title(title, fontsize=8)
+        tidy(axes)
+    legend_above(figure)
+
+
+def _grid(figure: Any, title: str, rows: Sequence[tuple[str, list[Any]]]) -> None:
+    widest = max(len(row) for _, row in rows)
+    cells = figure.subplots(len(rows), widest, squeeze=False)
+    for line, (label, row) in zip(cells, rows, strict=True):
+        line[0].set_ylabel("\n".join(label.rsplit(".", 2)), fontsize=6.5, color=SERIES[6])
+        for cell, maps in zip(line, row, strict=False):
+            cell.imshow(maps, cmap="viridis")
+        for cell in line:
+            bare(cell)
+        for cell in line[len(row) :]:
+            cell.set_visible(False)
+    figure.suptitle(title, fontsize=9)

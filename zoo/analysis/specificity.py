@@ -7,7 +7,7 @@ decomposition of variance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ._attention_layers import Layout, visit_attention
 from ._features import OnStep, ignore, visit_maps
+from ._figure import INK, KIND_COLOURS, KIND_MARKERS, SERIES, legend_above, panels, save, tidy
 from ._results import Result
-from .attention_maps import Layout, visit_attention
-from .units import Unit
+from ._units import Unit
 
 DEFINITION = (
     "X[b, q, k]: attention of query q to key k (or channel k of a feature map at position q) for "
@@ -95,7 +96,6 @@ class SpecificityResult(Result):
         ]
 
     def plot(self, path: str | Path) -> None:
-        from .plots.heads import plot_specificity
 
         plot_specificity([self], path)
 
@@ -141,3 +141,33 @@ def _responses(model: nn.Module, loader: Iterable[Any], on_step: OnStep) -> tupl
         images, queries = variance.shares()
         shares.append(Share(unit.name, unit.kind, None, float(images), float(queries)))
     return tuple(shares)
+
+
+def plot_specificity(results: Sequence[SpecificityResult], path: str | Path) -> None:
+    """Share of variance between images against share between places: heads and feature maps."""
+    figure, cells = panels(len(results), 3, 3.9, 3.6)
+    for axes, result in zip(cells, results, strict=True):
+        for kind, marker in (("global", "o"), ("neighbours", "*"), ("windows", "h")):
+            shares = [share for share in result.attention if share.kind == kind]
+            if shares:
+                axes.scatter(
+                    [s.query_share for s in shares], [s.image_share for s in shares], s=44,
+                    marker=marker, color=SERIES[2], edgecolors=INK, linewidths=0.5,
+                    label=f"attention head, keys: {kind}",
+                )  # fmt: skip
+        for kind in KIND_MARKERS:
+            shares = [share for share in result.responses if share.kind == kind]
+            if shares:
+                axes.scatter(
+                    [s.query_share for s in shares], [s.image_share for s in shares], s=26,
+                    marker=KIND_MARKERS[kind], color=KIND_COLOURS[kind], edgecolors=INK,
+                    linewidths=0.5, label=f"map after {kind}",
+                )  # fmt: skip
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlabel("share of variance between places (queries)")
+        axes.set_ylabel("share of variance between images")
+        axes.set_title(result.model)
+        tidy(axes)
+    legend_above(figure)
+    save(figure, path)

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from .._version import __version__
-from ..errors import ZooError
-from ._lazy import LazyGroup
+from .. import __version__
+from ..errors import ZooError, shorten
+from ..files.json_text import to_json
+from ._console import LazyGroup
+from ._signals import clean_stops, exit_status
+
+_SPENT = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+_REQUIRED = {
+    **{name: name for name in ("torch", "timm", "huggingface_hub", "safetensors", "einops")},
+    **{name: name for name in ("onnx", "onnxscript", "onnxruntime", "numpy", "rich")},
+    "PIL": "pillow",
+}  # import name -> distribution
 
 # verb -> (module, help line); the line stands here so that --help imports no verb
 _VERBS = {
-    "list": ("listing", "Show the models: parameters, MACs, input size, weights."),
-    "info": ("listing", "Show everything the registry knows about one model."),
-    "cite": ("listing", "Print whom to cite for a model, as BibTeX."),
-    "doctor": ("doctoring", "Say which execution providers really load, and what is missing."),
-    "predict": ("predicting", "Classify images with a model or an exported file."),
-    "embed": ("embedding", "Write the features of a folder of images to an .npz file."),
-    "evaluate": ("evaluating", "Measure a model's accuracy, calibration and confusion."),
-    "analyze": ("analyzing", "Measure what models do inside, and draw it (15 analyses)."),
-    "train": ("training", "Train a model."),
-    "import": ("importing", "Turn someone else's checkpoint into a model directory, safely."),
-    "export": ("exporting", "Export a model to ONNX and TorchScript, verified against float64."),
-    "verify": ("verifying", "Check digests and parity of an export again, on any provider."),
-    "bundle": ("publishing", "Write an export with config for timm, card and licence."),
-    "publish": ("publishing", "Send a bundle to the Hub: one commit, one tag."),
-    "fetch": ("caching", "Download and verify weights ahead of use, or into a mirror."),
-    "pin": ("caching", "Pin weights of other people's repositories to commit and digest."),
-    "cache": ("caching", "List, verify or remove downloaded files (list | verify | remove)."),
-    "card": ("carding", "Render a model card from its record and what was measured."),
-    "bench": ("benching", "Measure latency, memory and loading beside peers."),
-    "demo": ("demonstrating", "Load, classify, export, verify and draw, in one go."),
+    "list": ("list", "Show the models: parameters, MACs, input size, weights."),
+    "info": ("list", "Show everything the registry knows about one model."),
+    "cite": ("list", "Print whom to cite for a model, as BibTeX."),
+    "doctor": ("list", "Say which execution providers really load, and what is missing."),
+    "predict": ("predict", "Classify images with a model or an exported file."),
+    "embed": ("predict", "Write the features of a folder of images to an .npz file."),
+    "evaluate": ("evaluate", "Measure a model's accuracy, calibration and confusion."),
+    "analyze": ("analyze", "Measure what models do inside, and draw it (15 analyses)."),
+    "train": ("train", "Train a model."),
+    "import": (
+        "import_checkpoint",
+        "Turn someone else's checkpoint into a model, safely.",
+    ),
+    "export": ("export", "Export a model to ONNX and TorchScript, verified against float64."),
+    "verify": ("verify", "Check digests and parity of an export again, on any provider."),
+    "bundle": ("publish", "Write an export with config for timm, card and licence."),
+    "publish": ("publish", "Send a bundle to the Hub: one commit, one tag."),
+    "fetch": ("cache", "Download and verify weights ahead of use, or into a mirror."),
+    "pin": ("cache", "Pin weights of other people's repositories to commit and digest."),
+    "cache": ("cache", "List, verify or remove downloaded files (list | verify | remove)."),
+    "card": ("publish", "Render a model card from its record and what was measured."),
+    "bench": ("bench", "Measure latency, memory and loading beside peers."),
+    "gallery": ("gallery", "Write pages that run models, and prove them, in a browser."),
+    "demo": ("demo", "Load, classify, export, verify and draw, in one go."),
 }
 
 
@@ -53,14 +68,19 @@ def cli(offline: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 our bug, 2 usage, 3 bad input, 4 integrity, 5 network,
-    6 resources, 7 parity or provider, 130 interrupted.
+    6 resources, 7 parity or provider, 130 interrupted (143 and 129 by SIGTERM and SIGHUP).
     """
-    args = sys.argv[1:] if args is None else args
+    _fill_streams()
+    with clean_stops():
+        _main(sys.argv[1:] if args is None else args)
+
+
+def _main(args: list[str]) -> None:
     _warn_of_foreign_packages()
     try:
         cli.main(args=args, prog_name="convattn", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _stop("interrupted", "interrupted", 130, args)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        _stop("interrupted", "interrupted", exit_status(error), args)
     except click.UsageError as error:
         if "--json" in args:
             _stop("usage", error.format_message(), 2, args)
@@ -73,17 +93,48 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno is None:  # a library's own, not the system's
+            _bug(error, args)
+        _stop("system", _system_message(error), 6 if error.errno in _SPENT else 3, args)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _REQUIRED:
+            _bug(error, args)
+        text = f"this needs {package}, which is not installed; pip install {_REQUIRED[package]}"
+        _stop("missing_dependency", text, 3, args)
     except MemoryError:
         _stop("memory", "out of memory; use a smaller batch or model", 6, args)
     except Exception as error:  # the outermost frame: whatever is left is a bug of ours
-        if os.environ.get("CONVATTN_TRACEBACK"):
-            raise
-        text = f"{type(error).__name__}: {error}; this is a bug of convattn-zoo: set "
-        _stop("bug", text + "CONVATTN_TRACEBACK=1 for the trace, and report it", 1, args)
+        _bug(error, args)
     sys.exit(0)
 
 
-def _stop(code: str, message: str, status: int, args: list[str], report: Any = None) -> None:
+def _fill_streams() -> None:
+    """A closed standard stream becomes the null device; the next file would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
+def _bug(error: Exception, args: list[str]) -> NoReturn:
+    if os.environ.get("CONVATTN_TRACEBACK"):
+        raise error
+    text = f"{type(error).__name__}: {error}; this is a bug of convattn-zoo: set "
+    _stop("bug", text + "CONVATTN_TRACEBACK=1 for the trace, and report it", 1, args)
+
+
+def _system_message(error: OSError) -> str:
+    """What the system refused, and for which path: a name too long, a folder that is closed."""
+    where = "reading or writing"
+    if isinstance(error.filename, str | bytes | os.PathLike):
+        where = ascii(os.fsdecode(error.filename))
+    advice = "free some, or write elsewhere" if error.errno in _SPENT else "check path and rights"
+    return f"{where}: {error.strerror}; {advice}"
+
+
+def _stop(code: str, message: str, status: int, args: list[str], report: Any = None) -> NoReturn:
+    message = shorten(message)
     click.echo(f"error: {message}", err=True)
     if "--json" in args:
         import json
@@ -91,8 +142,19 @@ def _stop(code: str, message: str, status: int, args: list[str], report: Any = N
         content: dict[str, Any] = {"error": {"code": code, "message": message}}
         if report is not None:
             content["parity"] = json.loads(report.to_json())
-        click.echo(json.dumps(content))
+        with contextlib.suppress(OSError):  # standard output may be what is full
+            click.echo(to_json(content))
+    if code == "system":
+        _drop_output()
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """What standard output still holds is not written when Python ends: it cannot be."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn_of_foreign_packages() -> None:

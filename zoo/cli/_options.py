@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from ..catalog.checked_json import MAX_BYTES, conform, parse_json
+from ..errors import ResourceError
+from ..files.processes import run_python
 
 
 def provider_option(
@@ -19,13 +25,241 @@ def provider_option(
     )
 
 
+SEED = click.IntRange(0, 2**63 - 1)
+"""What torch and numpy both take."""
+
+
+def trust_option() -> Callable[[Any], Any]:
+    """``--trust-code``: TorchScript files and torch.export archives of others run too."""
+    return click.option(
+        "--trust-code", is_flag=True, help="Run .pt and .pt2 files that were not exported here."
+    )
+
+
+def unreadable_option() -> Callable[[Any], Any]:
+    """``--on-unreadable``: stop at the first such image, or leave them out and name them."""
+    return click.option(
+        "--on-unreadable",
+        default="stop",
+        show_default=True,
+        type=click.Choice(["stop", "skip"]),
+        help="What an image that cannot be read does.",
+    )
+
+
+def say(*remarks: str) -> None:
+    """Lines on stderr, without empty ones."""
+    for remark in filter(None, remarks):
+        click.echo(f"note: {remark}", err=True)
+
+
+def model_options(weights: bool = True) -> Callable[[Any], Any]:
+    """``--set`` and ``--weights``: what a reference alone does not say of a model.
+
+    The command gets `keywords` and `weights`.
+    """
+
+    def decorate(function: Any) -> Any:
+        if weights:
+            function = click.option(
+                "--weights", metavar="FILE", help="Weights for MODEL: safetensors or a checkpoint."
+            )(function)
+        return click.option(
+            "--set",
+            "keywords",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=lambda context, parameter, value: keywords_of(value),
+            help="A constructor keyword of MODEL, e.g. img_size=384. Repeatable.",
+        )(function)
+
+    return decorate
+
+
+def keywords_of(settings: Sequence[str], taken: Sequence[str] = ()) -> dict[str, Any]:
+    """``("img_size=32", ...)`` as keywords. Raises: click.UsageError."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.isidentifier() or key in {*found, *taken}:
+            raise click.UsageError(f"--set {setting!r} must be KEY=VALUE, each key once")
+        found[key] = json_or_text(text)
+    return found
+
+
+def stated_options() -> Callable[[Any], Any]:
+    """``--labels --mean --std --crop --interpolation``: what the user says of a model.
+
+    The command gets `labels`, `mean`, `std`, `crop` and `interpolation`, for `stated`.
+    """
+    numbers = _Numbers()
+    options = (
+        click.option(
+            "--labels",
+            metavar="FILE|A,B,...",
+            help="Class names: a file with one a line or a JSON list, or the names themselves.",
+        ),
+        click.option("--mean", type=numbers, help="Mean of each channel, for values in [0, 1]."),
+        click.option("--std", type=numbers, help="Deviation of each channel."),
+        click.option("--crop", type=float, metavar="SHARE", help="Share of the shorter side kept."),
+        click.option(
+            "--interpolation", type=click.Choice(["bicubic", "bilinear", "nearest"]),
+            help="How images are resized.",
+        ),
+    )  # fmt: skip
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "A,B,C"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"expected numbers with commas between them; got {value!r}", param, ctx)
+        if not all(math.isfinite(number) for number in found):
+            self.fail(f"expected finite numbers; got {value!r}", param, ctx)
+        return found
+
+
+def stated(options: dict[str, Any]) -> Any:
+    """Takes the values of `stated_options` out of `options`: a `Stated`, or None.
+
+    Raises: NotFoundError, ConfigError for a file of labels.
+    """
+    from ..factory.description import Stated
+
+    names = ("labels", "mean", "std", "crop", "interpolation")
+    given = {name: options.pop(name, None) for name in names}
+    if all(value is None for value in given.values()):
+        return None
+    labels = given.pop("labels")
+    return Stated(
+        labels=None if labels is None else read_label_list(labels),
+        crop_pct=given.pop("crop"),
+        **given,
+    )
+
+
+def read_label_list(text: str) -> tuple[str, ...]:
+    """Class names from ``--labels``. Raises: NotFoundError, ConfigError."""
+    from ..errors import ConfigError, NotFoundError
+    from ..files.local import read_regular_file
+
+    if not os.path.exists(text):
+        if "," not in text:
+            raise NotFoundError(f"no such file: {text!r}; --labels takes a file, or names as a,b,c")
+        labels = [part.strip() for part in text.split(",")]
+    else:
+        data = read_regular_file(text, "labels", MAX_BYTES)
+        try:
+            content = data.decode("utf-8")
+            if content.lstrip()[:1] == "[":
+                labels = conform(list[str], parse_json(content))
+            else:
+                labels = [line.strip() for line in content.splitlines() if line.strip()]
+        except ValueError:
+            labels = []
+    if not labels or not all(labels):
+        raise ConfigError(
+            f"{text[:100]!r} is no list of class names; expected one a line, a JSON list of texts, "
+            "or a,b,c",
+            code="labels",
+        )
+    return tuple(labels)
+
+
 def json_or_text(text: str) -> Any:
     """The value of a ``KEY=VALUE`` argument: JSON where it is JSON, else the text itself.
 
     Lists become tuples, as constructors take them.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return text
     return tuple(value) if isinstance(value, list) else value
+
+
+class ImageSize(click.ParamType):
+    """H or H,W in pixels."""
+
+    name = "H[,W]"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            height, _, width = value.partition(",")
+            size = int(height), int(width or height)
+        except ValueError:
+            size = (0, 0)
+        if min(size) < self.least:
+            self.fail(
+                f"expected one or two sizes of at least {self.least} pixels, as 224 or 192,256; "
+                f"got {value!r}"
+            )
+        return size
+
+
+MEMORY_BYTES = 4 << 30
+CPU_SECONDS = 60
+_MARK = "CONVATTN_LIMITED"
+
+
+def is_limited() -> bool:
+    """Whether this process is the bounded child."""
+    return os.environ.get(_MARK) == "1"
+
+
+def run_limited(args: list[str]) -> int:
+    """Run `convattn ARGS` in a child; its output is ours.
+
+    Returns: its exit status.
+    Raises: ResourceError if it used up the memory or time, or where limits do not exist.
+    """
+    try:
+        import resource
+    except ImportError:
+        raise ResourceError(
+            "--untrusted needs the process limits of a Unix system; use one, or a container",
+            code="no_limits",
+        ) from None
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    environment = {**os.environ, _MARK: "1"}
+    try:
+        done = run_python(
+            "-m", "zoo", *args, env=environment, preexec_fn=limit, timeout=2 * CPU_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise _exceeded("time") from None
+    if done.returncode < 0:
+        raise _exceeded("memory or time")
+    return done.returncode
+
+
+def _exceeded(what: str) -> ResourceError:
+    return ResourceError(
+        f"the untrusted file used up its {what} ({MEMORY_BYTES >> 30} GiB, {CPU_SECONDS} s of "
+        "processor time) and was stopped; do not use it",
+        code="untrusted_limit",
+    )

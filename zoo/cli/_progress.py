@@ -1,25 +1,54 @@
-"""A progress bar on a terminal's standard error; nothing elsewhere."""
+"""A line on stderr that says what is being done: rewritten on a terminal, else one per stage."""
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ..files.stages import stages_told_to
+from ._console import cut
+
+
+def quiet_option() -> Callable[[Any], Any]:
+    """``-q``: no progress."""
+    return click.option("-q", "--quiet", is_flag=True, help="Do not say what is being done.")
 
 
 @contextmanager
-def progress(total: int, what: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A function that advances the bar by a number of steps.
+def progress(quiet: bool) -> Iterator[None]:
+    """Stages inside appear on stderr, with the seconds since the start; with `quiet` nothing does.
 
-    Args:
-        what: is being done, the text before the bar.
+    On a terminal one line is rewritten and wiped at the end, also where an error ends the work.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    if quiet:
+        with stages_told_to(None):
+            yield
+        return
+    start, terminal = time.monotonic(), sys.stderr.isatty()
 
-    console = Console(stderr=True)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+    def show(of: str, what: str) -> None:
+        line = f"[{time.monotonic() - start:5.1f} s] {of}: {what}"
+        if terminal:
+            click.echo(f"\r\033[K{cut(line, _columns() - 1)}", err=True, nl=False)
+        else:
+            click.echo(line, err=True)
+
+    try:
+        with stages_told_to(show):
+            yield
+    finally:
+        if terminal:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80

@@ -1,16 +1,16 @@
 """Blocks shared by families. Plain `nn.Module`s with keyword arguments; usable on their own."""
 
+from .attention import Attention2d, MultiHeadSelfAttention
 from .conv_attention import ConvAttention2d
 from .csan import ConvolutionalSelfAttention
-from .drop_path import DropPath, drop_path_rates
+from .embeddings import PatchEmbed
 from .global_context import GlobalContext
-from .gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
-from .local_attention import Attention2d, LocalAttention
-from .mlp import Mlp
-from .patch_embed import PatchEmbed
-from .position import pad_to_multiple, resample_position_embedding
+from .gpsa import GatedPositionalSelfAttention
+from .positions import pad_to_multiple, resample_position_embedding
 from .psa import PositionalSelfAttention
-from .transformer import FeedForward, LayerNorm2d, TransformerBlock
+from .residual import DropPath, drop_path_rates
+from .transformer import FeedForward, LayerNorm2d, Mlp, TransformerBlock
+from .windows import LocalAttention
 
 __all__ = [
     "Attention2d",

@@ -20,11 +20,14 @@ Three exact forms of the same sum:
   the others do not cover (masks, strided keys, other paddings).
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .constants import kept_on_cpu
+from .exporting import is_exporting, is_symbolic
+from .mask_cache import kept_on_cpu
 
 FORMS = ("dense", "bands", "shifts")
 _BAND_WIDTH = 32  # widest map, in pixels, for which bands beat shifts on CPU
@@ -133,11 +136,11 @@ class ConvAttention2d(nn.Module):
         if self.form is not None and not (self.form == "bands" and self.mask_border):
             return self.form
         height, width = q.shape[3:]
-        if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):
+        if is_symbolic(height, width):
             return "shifts" if self.mask_border else "bands"  # one graph for every size
         if self.kernel_size >= _DENSE_KERNEL and height * width <= _DENSE_TOKENS:
             return "dense"
-        bands = not self.mask_border and (width <= _BAND_WIDTH or torch.compiler.is_exporting())
+        bands = not self.mask_border and (width <= _BAND_WIDTH or is_exporting())
         return "bands" if bands else "shifts"
 
     def _attend_densely(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

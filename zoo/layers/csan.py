@@ -9,13 +9,15 @@ all m * N * N logits are computed, and those outside the window are masked. The 
 window in both directions of a map, is `ConvAttention2d`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .psa import check_heads
+from .attention import check_heads
 
 NEIGHBOURS = ("wrap_keys", "wrap", "clamp")
 _EXCLUDED = -1e8  # additive masks at or below this exclude a key: upstream's padding is -1e9

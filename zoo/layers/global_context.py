@@ -8,6 +8,8 @@ an argument whose default is the published value, impossible widths are refused 
 a map of one pixel with one head has similarity 0 (upstream: NaN).
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -7,71 +7,20 @@ computed in its factors (`position_factors.py`), so that the position term costs
 halves of the blend have rows that sum to one, so upstream's final renormalisation changes nothing.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import position_factors
-from .psa import PositionalSelfAttention, check_heads, init_linear_, parts_of
+from .exporting import is_exporting, is_recorded
+from .linear_maps import is_plain
+from .psa import PositionalSelfAttention
 
 GATINGS = ("learned", "fixed", "none")
 FREEZES = ("none", "position", "layer")
 _LEAST_SCALE = 2.0**-10  # keeps the factors of an exported graph in the range of float16
-
-
-class MultiHeadSelfAttention(nn.Module):
-    """softmax(q k^T * scale) v per head, then a linear projection (Vaswani et al.,
-    arXiv:1706.03762).
-
-    Args:
-        dim: token width C, divisible by `num_heads`.
-        qkv_bias: bias in the q, k, v projection.
-        qk_scale: factor on q k^T; None means head_dim ** -0.5.
-        attn_drop, proj_drop: dropout on the attention and on the output.
-    Shape: (B, N, C) -> (B, N, C).
-    Raises: ValueError if dim is not divisible by num_heads.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int = 8,
-        qkv_bias: bool = False,
-        qk_scale: float | None = None,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        check_heads(dim, num_heads)
-        self.num_heads = num_heads
-        self.scale = qk_scale or (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.attn_drop = attn_drop
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-        init_linear_(self)
-
-    def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, tokens, dim = x.shape
-        heads = (self.num_heads, dim // self.num_heads)
-        if torch.compiler.is_exporting():
-            parts = (part.unflatten(2, heads) for part in parts_of(x, self.qkv, 3))
-            q, k, v = (part.transpose(1, 2) for part in parts)
-        else:
-            qkv = self.qkv(x).reshape(batch, tokens, 3, *heads)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v  # (B, nh, N, hd) each
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self._qkv(x)
-        drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, scale=self.scale)
-        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(x.shape)))
-
-    def attention_weights(self, x: Tensor) -> Tensor:
-        """Attention matrices without dropout. Shape: (B, N, C) -> (B, nh, N, N), rows sum to 1."""
-        q, k, _ = self._qkv(x)
-        return (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
 
 
 class GatedPositionalSelfAttention(PositionalSelfAttention):
@@ -147,7 +96,7 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         if self.gating_param is None:
             return super().forward(x, grid)
         grid = self._check_grid(x, grid)
-        if torch.compiler.is_exporting() and not self.training:
+        if is_exporting() and not self.training:
             return self._forward_as_graph(x, grid)
         v = self.v(x)  # (B, N, nh * hd)
         if self.training and self.attn_drop > 0.0:
@@ -168,14 +117,19 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
         """
         gate, rest = self.gating_param.sigmoid(), (-self.gating_param).sigmoid()
         scale = rest.clamp(min=_LEAST_SCALE)
-        wide = scale.repeat_interleave(self.v.out_features // self.num_heads)  # per channel
-        bias = None if self.v.bias is None else self.v.bias * wide
-        v = F.linear(x, self.v.weight * wide[:, None], bias)
+        v = self._scaled_values(x, scale.repeat_interleave(self.head_dim))
         content = self._attend_by_content(x, v) * (rest / scale)[:, None, None]
         rows, columns = self.position_factors(grid)
         rows = rows * (gate / scale)[:, None, None]
         position = position_factors.attend_as_graph(rows, columns, v)
         return self.proj_drop(self.proj(content.transpose(1, 2).flatten(2) + position))
+
+    def _scaled_values(self, x: Tensor, scale: Tensor) -> Tensor:
+        """`self.v(x) * scale`, the scale (nh * hd,) in the constants of a plain layer."""
+        if not is_plain(self.v):
+            return self.v(x) * scale
+        bias = None if self.v.bias is None else self.v.bias * scale
+        return F.linear(x, self.v.weight * scale[:, None], bias)
 
     def _attend_by_content(self, x: Tensor, v: Tensor) -> Tensor:
         q, k = self._qk(x)
@@ -199,7 +153,7 @@ class GatedPositionalSelfAttention(PositionalSelfAttention):
 
 def _blend(content: Tensor, position: Tensor, gate: Tensor) -> Tensor:
     """(1 - gate) * content + gate * position, into `content` itself where backward needs none."""
-    if content.requires_grad or torch.compiler.is_compiling():  # compilers plan memory themselves
+    if content.requires_grad or is_recorded():  # compilers plan memory themselves
         return torch.lerp(content, position, gate)
     return content.lerp_(position, gate)
 

@@ -6,8 +6,10 @@ dropout silently stays on in eval mode; ours is off there unless `mc_predict` or
 for it.
 """
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,3 +107,21 @@ def mc_predict(model: nn.Module, x: Tensor, mc_samples: int = 30) -> MCPredictio
 def _probabilities(model: nn.Module, x: Tensor) -> Tensor:
     logits = model(x)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+
+
+class Ensemble(nn.Module):
+    """The log of the **sum** of the members' probabilities, upstream's choice.
+
+    Subtract log(number of members) for log-probabilities; a softmax of the output averages.
+
+    Args: models: classifiers of the same number of classes.
+    Shape: whatever the members take -> (B, num_classes).
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = [model(x).log_softmax(-1) for model in self.models]
+        return torch.stack(outputs).logsumexp(0)

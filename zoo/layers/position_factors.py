@@ -9,10 +9,14 @@ dx plus a function of dy, so on a full grid its softmax is an outer product, P =
 and P v is two small products, over x' and over y': O(N (H + W)) instead of O(N^2), and exact.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor, nn
+
+from .exporting import is_exporting, is_recorded
 
 _UNSEEN = 1e8  # times the smallest normal number: 1e-30 in float32
 
@@ -34,8 +38,7 @@ def factors(
     if weight.dtype.itemsize < 4:
         weight, bias = weight.float(), bias.float()
     weight = weight.t()[..., None, None]  # (3, nh, 1, 1)
-    symbolic = torch.compiler.is_exporting()  # comparing would fix the sizes of the graph
-    if not symbolic and grid[0] == grid[1] and units[0] == units[1]:
+    if not is_exporting() and grid[0] == grid[1] and units[0] == units[1]:
         both = _axis(weight, weight[:2], bias, grid[0], units[0], normalise)
         columns, rows = both.unbind(0)
         return rows, columns
@@ -92,8 +95,7 @@ class LastFactors:
         """`build()`, or what it returned when `weight` and `key` were the same."""
         if (
             torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
+            or is_recorded()
             or type(weight) is not nn.Parameter
             or not weight.is_cpu
         ):
@@ -113,10 +115,12 @@ def attend(rows: Tensor, columns: Tensor, v: Tensor) -> Tensor:
     The contracted axis is brought to the front each time: one matrix product per head and axis.
     """
     batch, heads, height, width = v.shape[0], rows.shape[0], rows.shape[1], columns.shape[1]
-    x = v.view(batch, height, width, heads, -1).permute(3, 2, 0, 1, 4)  # (nh, W', B, H', hd)
-    x = torch.bmm(columns, x.reshape(heads, width, -1)).view(heads, width, batch, height, -1)
-    x = x.permute(0, 3, 2, 1, 4)  # (nh, H', B, W, hd)
-    x = torch.bmm(rows, x.reshape(heads, height, -1)).view(heads, height, batch, width, -1)
+    hd = v.shape[2] // heads  # no size is left to view: an empty batch does not tell it
+    x = v.view(batch, height, width, heads, hd).permute(3, 2, 0, 1, 4)  # (nh, W', B, H', hd)
+    x = x.reshape(heads, width, batch * height * hd)
+    x = torch.bmm(columns, x).view(heads, width, batch, height, hd)
+    x = x.permute(0, 3, 2, 1, 4).reshape(heads, height, batch * width * hd)  # (nh, H', B, W, hd)
+    x = torch.bmm(rows, x).view(heads, height, batch, width, hd)
     return x.permute(2, 0, 1, 3, 4)
 
 

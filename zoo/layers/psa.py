@@ -10,6 +10,8 @@ The positional softmax is an outer product, P = Py (x) Px (`position_factors.py`
 softmax(content + position) = softmax(content + log Py + log Px), which no precision overflows.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
@@ -18,15 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import position_factors
-from .drop_path import truncated_normal_
-
-
-def check_heads(dim: int, num_heads: int) -> None:
-    """Raise ValueError unless `num_heads` divides `dim`."""
-    if num_heads < 1 or dim % num_heads:
-        raise ValueError(
-            f"dim must be divisible by num_heads; got dim={dim}, num_heads={num_heads}"
-        )
+from .attention import check_heads, init_linear_
+from .exporting import is_exporting, parts_of
+from .linear_maps import weight_and_bias
 
 
 def _check_scaling(position_scaling: str, base_grid: tuple[int, int] | None) -> None:
@@ -36,27 +32,6 @@ def _check_scaling(position_scaling: str, base_grid: tuple[int, int] | None) -> 
         raise ValueError(
             "position_scaling='image' needs base_grid, the (height, width) in training"
         )
-
-
-def parts_of(x: Tensor, layer: nn.Linear, parts: int) -> list[Tensor]:
-    """`layer(x)` in equal parts along the width, a product each.
-
-    In an exported graph the slices of the weights are constants, and slices of the output, which
-    would run every time, are not needed.
-    """
-    size = layer.out_features // parts
-    spans = [slice(i * size, (i + 1) * size) for i in range(parts)]
-    bias = layer.bias
-    return [F.linear(x, layer.weight[s], None if bias is None else bias[s]) for s in spans]
-
-
-def init_linear_(module: nn.Module) -> None:
-    """Weights of all linear layers tn(0.02), biases 0, as ConViT starts."""
-    for child in module.modules():
-        if isinstance(child, nn.Linear):
-            truncated_normal_(child.weight)
-            if child.bias is not None:
-                nn.init.zeros_(child.bias)
 
 
 def kernel_offsets(num_heads: int) -> list[tuple[float, float]]:
@@ -123,7 +98,7 @@ class PositionalSelfAttention(nn.Module):
             head_dim = dim // num_heads
         _check_scaling(position_scaling, base_grid)
         inner = num_heads * head_dim
-        self.num_heads = num_heads
+        self.dim, self.num_heads, self.head_dim = dim, num_heads, head_dim
         self.scale = qk_scale or head_dim**-0.5
         self.locality_strength = locality_strength
         self.base_grid = base_grid
@@ -170,11 +145,12 @@ class PositionalSelfAttention(nn.Module):
 
     def strengths(self) -> Tensor:
         """Present locality strength a of every head, (nh,): negative for a head that looks away."""
-        return -self.pos_proj.weight[:, 2]
+        return -self.position_weights()[0][:, 2]
 
     def centres(self) -> Tensor:
         """Present centre of attention (cx, cy) of every head in patches, (nh, 2)."""
-        return self.pos_proj.weight[:, :2] / (2 * self.strengths()[:, None])
+        weight, _ = self.position_weights()
+        return weight[:, :2] / (-2 * weight[:, 2:])
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         grid = self._check_grid(x, grid)
@@ -197,12 +173,11 @@ class PositionalSelfAttention(nn.Module):
     def position_bias(self, grid: tuple[int, int], dtype: torch.dtype | None = None) -> Tensor:
         """Logarithm of the positional attention, (nh, N, N), in `dtype` (that of the weights)."""
         units = self._unit(grid, 0), self._unit(grid, 1)
-        rows, columns = position_factors.factors(
-            self.pos_proj.weight, self.pos_proj.bias, grid, units, torch.log_softmax
-        )
+        weight, bias = self.position_weights()
+        rows, columns = position_factors.factors(weight, bias, grid, units, torch.log_softmax)
         tokens = grid[0] * grid[1]
         joint = rows[:, :, None, :, None] + columns[:, None, :, None, :]  # (nh, H, W, H, W)
-        return joint.reshape(-1, tokens, tokens).to(dtype or self.pos_proj.weight.dtype)
+        return joint.reshape(-1, tokens, tokens).to(dtype or weight.dtype)
 
     def position_factors(
         self, grid: tuple[int, int], dtype: torch.dtype | None = None
@@ -212,13 +187,13 @@ class PositionalSelfAttention(nn.Module):
         Built in at least float32, then cast to `dtype` (default: that of the weights).
         Returns: Py (nh, H, H) and Px (nh, W, W); rows sum to 1; the joint matrix is Py (x) Px.
         """
-        weight = self.pos_proj.weight
+        weight, bias = self.position_weights()
         dtype = dtype or weight.dtype
         units = self._unit(grid, 0), self._unit(grid, 1)
 
         def build() -> tuple[Tensor, Tensor]:
             rows, columns = position_factors.factors(
-                weight, self.pos_proj.bias, grid, units, position_factors.probabilities
+                weight, bias, grid, units, position_factors.probabilities
             )
             return rows.to(dtype), columns.to(dtype)
 
@@ -237,18 +212,23 @@ class PositionalSelfAttention(nn.Module):
                 "the limit is one convolution only for integer centres and positive strengths; got "
                 f"centres {centres.tolist()}, strengths {self.strengths().tolist()}"
             )
-        dim, reach = self.proj.out_features, int(offsets.abs().max())
+        inner, reach = self.num_heads * self.head_dim, int(offsets.abs().max())
+        value, value_bias = weight_and_bias(self.v, self.dim)
+        merge, bias = weight_and_bias(self.proj, inner)
         conv = nn.Conv2d(
-            dim, dim, 2 * reach + 1, padding=reach, padding_mode="replicate",
+            self.dim, self.dim, 2 * reach + 1, padding=reach, padding_mode="replicate",
             device=centres.device, dtype=centres.dtype,
         )  # fmt: skip
         nn.init.zeros_(conv.weight)
-        proj, v = self.proj.weight.chunk(self.num_heads, 1), self.v.weight.chunk(self.num_heads, 0)
+        proj, v = merge.chunk(self.num_heads, 1), value.chunk(self.num_heads, 0)
         for head, (dx, dy) in enumerate(offsets.long().tolist()):
             conv.weight[:, :, reach + dy, reach + dx] += proj[head] @ v[head]  # rank <= head_dim
-        bias = self.proj.bias
-        conv.bias.copy_(bias if self.v.bias is None else bias + self.proj.weight @ self.v.bias)
+        conv.bias.copy_(bias if value_bias is None else bias + merge @ value_bias)
         return conv
+
+    def position_weights(self) -> tuple[Tensor, Tensor]:
+        """(nh, 3) and (nh,) of the positional logit of (dx, dy, dx^2 + dy^2)."""
+        return weight_and_bias(self.pos_proj, 3)
 
     def _unit(self, grid: tuple[int, int], axis: int) -> float:
         if self.position_scaling == "patch" or self.base_grid is None:
@@ -263,10 +243,10 @@ class PositionalSelfAttention(nn.Module):
         return x.reshape(batch, tokens, self.num_heads, inner // self.num_heads).transpose(1, 2)
 
     def _qk(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_exporting():
+        if is_exporting():
             q, k = parts_of(x, self.qk, 2)
             return self._heads(q), self._heads(k)
-        qk = self.qk(x).view(x.shape[0], x.shape[1], 2, self.num_heads, -1)
+        qk = self.qk(x).view(x.shape[0], x.shape[1], 2, self.num_heads, self.head_dim)
         q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # (B, nh, N, hd) each
         return q, k
 

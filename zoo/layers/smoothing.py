@@ -7,11 +7,15 @@ upstream. Where we differ: one class with the kind as a keyword, and "bn_blur", 
 cannot build, works.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .exporting import ceil_div
 
 _Squash = Callable[[Tensor, float], Tensor]
 
@@ -157,5 +161,5 @@ class Downsample(nn.Module):
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = tuple(-(-side // s) for side, s in zip(x.shape[-2:], self.strides, strict=True))
+        size = tuple(ceil_div(side, s) for side, s in zip(x.shape[-2:], self.strides, strict=True))
         return F.interpolate(x, size=size, mode="nearest")

@@ -4,9 +4,11 @@ Keys follow how-do-vits-work `models/attentions.py` (`shortcut.0/.1`, `norm1`, `
 `ff.net.0/.3`, `norm2`), so that checkpoints load as they are.
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
-from .drop_path import DropPath
+from .residual import DropPath
 
 
 class _Permute(nn.Module):
@@ -105,3 +107,31 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.shortcut(x) + self.drop_path1(self.attn(self.norm1(x)))
         return x + self.drop_path2(self.ff(self.norm2(x)))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU (erf), dropout, Linear, dropout.
+
+    Args:
+        in_features: token width C.
+        hidden_features, out_features: default to `in_features`.
+        drop: dropout after each layer.
+    Shape: (..., in_features) -> (..., out_features).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden_features = hidden_features or in_features
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))

@@ -1,10 +1,12 @@
 """What timm users find on every model, written once: heads, embeddings, feature info."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from torch import Tensor, nn
 
-from ._steps import SteppedModel
+from ._checkpointing import SteppedModel
 
 
 class ImageClassifier(SteppedModel):
@@ -20,6 +22,7 @@ class ImageClassifier(SteppedModel):
     num_classes: int
     num_features: int
     in_chans: int
+    any_size: bool = True  # forward pads by itself and has no branch on the size of images
     pretrained_cfg: Any = None  # set by `zoo.create_model`
 
     @property
@@ -82,3 +85,28 @@ def check_image(x: Tensor, in_chans: int) -> None:
             f"expected floating-point images; got {x.dtype}: model.pretrained_cfg.transform() "
             "makes an input from an image"
         )
+
+
+class SequentialHeadClassifier(ImageClassifier):
+    """Subclasses set `classifier`, a sequence from features to logits, and `forward_features`."""
+
+    classifier: nn.Sequential
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features -> logits (B, num_classes), or the embedding (B, C) if `pre_logits`."""
+        return self.classifier[:-1](x) if pre_logits else self.classifier(x)
+
+    def _final_norm(self, info: dict[str, Any]) -> nn.Module:
+        """The LayerNorm of the tokens; one that comes behind an average is for vectors only."""
+        for layer in self.classifier[:-1]:
+            if isinstance(layer, nn.AdaptiveAvgPool2d):
+                break
+            if isinstance(layer, nn.LayerNorm) and layer.normalized_shape == (info["num_chs"],):
+                return layer
+        return nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier[-1]
+
+    def _set_classifier(self, classifier: nn.Module) -> None:
+        self.classifier[-1] = classifier

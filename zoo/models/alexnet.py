@@ -7,12 +7,14 @@ Networks*, NeurIPS 2012. Keys and numbers follow how-do-vits-work `models/alexne
 is off in eval unless asked for (`zoo.layers.mc_dropout`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torch import nn
 
-from ..layers.conv_unit import ConvUnit
-from ._staged_cnn import StagedCNN, dropout_rate
+from ..layers.residual import ConvUnit
+from ._cnn import StagedCNN, dropout_rate
 
 
 class AlexNet(StagedCNN):

@@ -7,6 +7,8 @@ maps need not be multiples of the window, and attention blocks with a stride are
 `AlterNetUNet` is our extension.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.drop_path import drop_path_rates
-from ..layers.gates import make_gate
-from ..layers.local_attention import AttentionBlock
-from ..layers.residual import EXPANSION, ResidualBlock, conv_nxn
+from ..layers.residual import EXPANSION, ResidualBlock, conv_nxn, drop_path_rates, make_gate
+from ..layers.windows import AttentionBlock
 from ._base import check_image
-from ._staged_cnn import StagedCNN, dropout_rate
+from ._cnn import StagedCNN, dropout_rate
 
 CONV, ATTENTION = "C", "A"
 

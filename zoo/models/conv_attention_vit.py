@@ -9,19 +9,16 @@ differ on purpose: the default padding keeps the grid, and images of any size ru
 whole patches, position embedding resampled bicubically).
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 
 from ..layers.conv_attention import ConvAttention2d
-from ..layers.drop_path import drop_path_rates
-from ..layers.position import (
-    pad_to_multiple,
-    patch_grid,
-    resample_position_embedding,
-    to_pair,
-)
+from ..layers.positions import pad_to_multiple, patch_grid, resample_position_embedding, to_pair
+from ..layers.residual import drop_path_rates
 from ..layers.transformer import TransformerBlock
-from ._sequential_head import SequentialHeadClassifier
+from ._base import SequentialHeadClassifier
 
 
 class MapPositionEmbedding(nn.Module):

@@ -7,18 +7,22 @@ differ on purpose: `embed_dim` is the total width; images of any size and aspect
 `position_scaling`); half and double precision work; nothing is stored in `forward`.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..layers.drop_path import DropPath, drop_path_rates, truncated_normal_
-from ..layers.gpsa import GatedPositionalSelfAttention, MultiHeadSelfAttention
-from ..layers.mlp import Mlp
-from ..layers.patch_embed import PatchEmbed
-from ..layers.position import patch_grid, resample_position_embedding, to_pair
+from ..layers.attention import MultiHeadSelfAttention
+from ..layers.embeddings import PatchEmbed
+from ..layers.exporting import prepend_token
+from ..layers.gpsa import GatedPositionalSelfAttention
+from ..layers.positions import patch_grid, resample_position_embedding, to_pair
+from ..layers.residual import DropPath, drop_path_rates, truncated_normal_
+from ..layers.transformer import Mlp
 from ._base import ImageClassifier
-from ._steps import Step, on_grid
+from ._checkpointing import Step, on_grid
 
 
 class Block(nn.Module):
@@ -201,10 +205,7 @@ class ConViT(ImageClassifier):
         return self.pos_drop(x)
 
     def _prepend_class_token(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
-            # no shape arithmetic, which would leave the GPU, and no constant as large as the map
-            return torch.cat((self.cls_token + x[:, :1] * 0, x), dim=1)
-        return torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        return prepend_token(self.cls_token, x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Tokens (B, N, C) -> logits (B, num_classes); the first token (B, C) if `pre_logits`."""

@@ -6,20 +6,21 @@ and not a published result. Patches form one row-major sequence, so the window i
 runs on from the end of a row of patches to the start of the next.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..layers.attention import MultiHeadSelfAttention, init_linear_
 from ..layers.csan import ConvolutionalSelfAttention
-from ..layers.drop_path import drop_path_rates, truncated_normal_
-from ..layers.gpsa import MultiHeadSelfAttention
-from ..layers.patch_embed import PatchEmbed
-from ..layers.position import patch_grid, resample_position_embedding
-from ..layers.psa import init_linear_
+from ..layers.embeddings import PatchEmbed
+from ..layers.positions import patch_grid, resample_position_embedding
+from ..layers.residual import drop_path_rates, truncated_normal_
 from ..layers.transformer import TransformerBlock
 from ._base import ImageClassifier
-from ._steps import Step
+from ._checkpointing import Step
 
 
 class CSANEncoder(ImageClassifier):

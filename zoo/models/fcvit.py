@@ -8,14 +8,16 @@ edits one module-level dict), `in_chans` is honoured, unknown arguments are refu
 the first dense-prediction feature.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..layers.drop_path import DropPath, drop_path_rates, truncated_normal_
 from ..layers.global_context import ChannelMixer, TokenMixer
+from ..layers.residual import DropPath, drop_path_rates, truncated_normal_
 from ._base import ImageClassifier, check_image
 
 

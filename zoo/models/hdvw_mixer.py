@@ -6,13 +6,15 @@ differ on purpose: depth 1 works, the grid may be a rectangle, and images up to 
 it are zero-padded.
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
-from ..layers.drop_path import DropPath, drop_path_rates
-from ..layers.position import to_pair
-from ..layers.token_embed import PatchEmbedding
+from ..layers.embeddings import PatchEmbedding
+from ..layers.positions import to_pair
+from ..layers.residual import DropPath, drop_path_rates
 from ..layers.transformer import FeedForward
-from ._sequential_head import SequentialHeadClassifier
+from ._base import SequentialHeadClassifier
 
 
 class TokenMlp(FeedForward):
@@ -78,6 +80,8 @@ class MLPMixer(SequentialHeadClassifier):
     Shape: (B, in_chans, H, W) -> (B, num_classes), H and W with the grid of `img_size`.
     Raises: ValueError in `forward` for an image with another grid; it names the sizes that work.
     """
+
+    any_size = False
 
     def __init__(
         self,

@@ -6,6 +6,8 @@ for the class token too, no bias in q, k, v, blocks and pools in one list. Where
 purpose: images of any size and aspect ratio run, with the position embedding resampled bicubically.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,13 +16,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..layers.drop_path import drop_path_rates
-from ..layers.position import to_pair
-from ..layers.token_attention import Attention1d
-from ..layers.token_embed import ConvEmbedding, TakeClassToken, TokenEmbedding
+from ..layers.attention import Attention1d
+from ..layers.embeddings import ConvEmbedding, TakeClassToken, TokenEmbedding
+from ..layers.exporting import ceil_div
+from ..layers.positions import to_pair
+from ..layers.residual import drop_path_rates
 from ..layers.transformer import TransformerBlock
-from ._sequential_head import SequentialHeadClassifier
-from ._steps import Step, on_grid
+from ._base import SequentialHeadClassifier
+from ._checkpointing import Step, on_grid
 
 
 class DepthwiseConv2d(nn.Module):
@@ -83,7 +86,7 @@ class PoolingStages(nn.Sequential):
         for block in self:
             if isinstance(block, TokenPool):
                 yield on_grid(block, grid)
-                grid = (-(-grid[0] // 2), -(-grid[1] // 2))
+                grid = (ceil_div(grid[0], 2), ceil_div(grid[1], 2))
             else:
                 yield block
 

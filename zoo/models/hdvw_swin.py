@@ -8,16 +8,18 @@ attention, see `layers/window_attention.py`. Where we differ on purpose: odd dep
 keys masked), and `exact_mask` offers the correct mask of shifted windows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..layers.drop_path import drop_path_rates
-from ..layers.position import pad_to_multiple
+from ..layers.positions import pad_to_multiple
+from ..layers.residual import drop_path_rates
 from ..layers.transformer import TransformerBlock
-from ..layers.window_attention import WindowAttention
-from ._sequential_head import SequentialHeadClassifier
+from ..layers.windows import WindowAttention
+from ._base import SequentialHeadClassifier
 
 
 class PatchMerging(nn.Module):

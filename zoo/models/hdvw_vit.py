@@ -7,14 +7,16 @@ width is fixed. Where we differ on purpose: depth 1 works, and images of any siz
 to whole patches, position embedding resampled bicubically).
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
-from ..layers.drop_path import drop_path_rates
-from ..layers.position import to_pair
-from ..layers.token_attention import Attention1d
-from ..layers.token_embed import PatchEmbedding, TakeClassToken, TokenEmbedding
+from ..layers.attention import Attention1d
+from ..layers.embeddings import PatchEmbedding, TakeClassToken, TokenEmbedding
+from ..layers.positions import to_pair
+from ..layers.residual import drop_path_rates
 from ..layers.transformer import TransformerBlock
-from ._sequential_head import SequentialHeadClassifier
+from ._base import SequentialHeadClassifier
 
 
 class VisionTransformer(SequentialHeadClassifier):

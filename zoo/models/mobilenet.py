@@ -6,11 +6,13 @@ CVPR 2018, arXiv:1801.04381. Keys, numbers and initialisation follow how-do-vits
 it.
 """
 
+from __future__ import annotations
+
 import math
 
 from torch import Tensor, nn
 
-from ..layers.classifier_blocks import ClassifierBlock
+from ..layers.heads import ClassifierBlock
 from ..layers.residual import conv_nxn
 from ._base import ImageClassifier
 

@@ -7,15 +7,15 @@ arXiv:2202.06709), smoothing Park & Kim, ICML 2022, arXiv:2105.12639. Where we d
 dropout is off in eval unless asked for (`zoo.layers.mc_dropout`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from ..layers.drop_path import drop_path_rates
-from ..layers.gates import make_gate
-from ..layers.residual import ResidualBlock, conv_nxn
-from ._staged_cnn import StagedCNN, dropout_rate
+from ..layers.residual import ResidualBlock, conv_nxn, drop_path_rates, make_gate
+from ._cnn import StagedCNN, dropout_rate
 
 
 class ResNet(StagedCNN):

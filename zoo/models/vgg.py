@@ -7,12 +7,14 @@ arXiv:1409.1556. Keys and numbers follow how-do-vits-work `models/{vggnet,prevgg
 (`zoo.layers.mc_dropout`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torch import nn
 
-from ..layers.conv_unit import ConvUnit
-from ._staged_cnn import StagedCNN, dropout_rate
+from ..layers.residual import ConvUnit
+from ._cnn import StagedCNN, dropout_rate
 
 
 class VGG(StagedCNN):

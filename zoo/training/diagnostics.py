@@ -6,7 +6,6 @@ validation images every time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..analysis.attention_distance import nonlocality_study
-from ..analysis.attention_maps import gates
+from ..analysis._attention_layers import gates
+from ..analysis.gates import DIAGNOSTICS_LINE
+from ..analysis.nonlocality import nonlocality_study
 from ..errors import AnalysisError
-from ..files import write_text
-from .jobs import Job
-from .results import EpochResult
-from .run import open_parts
-from .sources import to_tensor
+from ..files.json_text import to_json
+from ..files.local import write_text
+from .batches import to_tensor
+from .job import EpochResult, Job
+from .run import UNFINISHED_DIAGNOSTICS, open_parts
 
-FILE = "diagnostics.jsonl"
 IMAGES = 64
 
 
 def diagnostics_writer(job: Job, out: Path) -> Callable[[EpochResult, nn.Module], None]:
-    """A listener for `Watch.on_epoch` that adds a line to `out`/diagnostics.jsonl.
+    """A listener for `Watch.on_epoch` that adds a line to `out`/unfinished_diagnostics.jsonl, which
+    becomes diagnostics.jsonl when the run is finished.
 
     A line is ``{"epoch", "layers": [{"name", "gates": [per head] | null, "nonlocality": [per
     head]}]}``; a model without attention has no layers. Lines of this epoch and later ones, which
@@ -44,10 +44,11 @@ def diagnostics_writer(job: Job, out: Path) -> Callable[[EpochResult, nn.Module]
             chosen = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int)
             batch.append(to_tensor([images[int(i)] for i in chosen], model.pretrained_cfg.input))
         line = {"epoch": result.epoch, "layers": diagnose(model, batch[0])}
-        path = out / FILE
+        path = out / UNFINISHED_DIAGNOSTICS
         earlier = path.read_text().splitlines() if path.is_file() else []
-        kept = [text for text in earlier if json.loads(text)["epoch"] < result.epoch]
-        write_text(path, "\n".join([*kept, json.dumps(line)]) + "\n")
+        known = ((DIAGNOSTICS_LINE.parse(text, str(path)), text) for text in earlier)
+        kept = [text for entry, text in known if entry["epoch"] < result.epoch]
+        write_text(path, "\n".join([*kept, to_json(line)]) + "\n")
 
     return listener
 

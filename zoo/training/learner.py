@@ -8,31 +8,15 @@ is what `accelerate launch` and `torchrun` need.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, MissingDependencyError
+from .machine import Machine, seed_torch
 from .plan import derive_seed, seeded
-from .recipes import Recipe
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How this computer takes part; nothing here changes the result beyond rounding.
-
-    Args:
-        workers: processes that decode images ("stream" recipes).
-        cpu: stay off the GPU.
-        micro_batch: images at once in a process; a larger share of a step is taken in parts, whose
-            gradients are summed. 0: no limit. Batch norm sees the parts.
-    """
-
-    workers: int = 0
-    cpu: bool = False
-    micro_batch: int = 0
+from .recipe import Recipe
 
 
 def open_accelerator(recipe: Recipe, machine: Machine) -> Any:
@@ -101,9 +85,9 @@ class Learner:
         """One step on this process's share of the images. Returns: its mean loss, detached."""
         rank = self.accelerator.process_index
         device = self.accelerator.device
-        x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        x, y = prepare_images(x, device), y.to(device, non_blocking=True)
         seed = derive_seed(self.recipe.seed, 3, update, rank)
-        torch.manual_seed(seed)
+        seed_torch(seed, device)
         target: Tensor = y
         if self.mixup is not None:
             with seeded(seed):
@@ -136,19 +120,36 @@ class Learner:
             self.ema.set(self.model)
 
 
+def prepare_images(images: Tensor, device: torch.device) -> Tensor:
+    """Images on the device; on a CPU with their channels last, which makes convolutions up to twice
+    as fast and changes nothing else.
+    """
+    if device.type == "cpu" and images.ndim == 4:
+        return images.to(device, memory_format=torch.channels_last)
+    return images.to(device, non_blocking=True)
+
+
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     from timm.optim import create_optimizer_v2
 
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("everything is frozen, so there is nothing to train; freeze fewer parts")
+    fused = {"fused": True} if recipe.optimizer == "adamw" and _on_cpu(model) else {}
+    # Given a model, timm spares what its no_weight_decay() names, whatever filter_bias_and_bn says.
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     found: torch.optim.Optimizer = create_optimizer_v2(
-        model,
+        trained if recipe.decay_all else model,
         opt={"adamw": "adamw", "sgd": "momentum"}[recipe.optimizer],
         lr=recipe.scaled_lr,
         weight_decay=recipe.weight_decay,
-        filter_bias_and_bn=not recipe.decay_all,
+        filter_bias_and_bn=True,
+        **fused,
     )
     return found
+
+
+def _on_cpu(model: nn.Module) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in model.parameters())
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> Any:

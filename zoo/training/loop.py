@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..catalog.weights_records import InputSpec
 from ..errors import DivergedError, NotFoundError
-from ..evaluation import Accuracy
-from ..records import InputSpec
-from . import checkpointing
-from .learner import Learner, Machine, open_accelerator
+from ..evaluation.evaluate import Accuracy
+from . import checkpoint
+from .batches import Examination, Images, Source, open_source
+from .job import EpochResult, TrainingResult
+from .learner import Learner, open_accelerator
+from .machine import Machine
 from .plan import Plan
-from .recipes import Recipe
-from .results import EpochResult, TrainingResult
-from .sources import Images, Source, open_source
-from .validation import Examination
+from .recipe import Recipe
 
 CHECK_EVERY = 50  # steps between looks at the loss: each waits for the GPU
 Parts = Callable[[str], Images | None]
@@ -97,26 +97,49 @@ def train(
     Raises: DivergedError (its `result` holds what was good until then), ResourceError, ConfigError.
     """
     machine, sitting = machine or Machine(), sitting or Sitting()
-    images, validation, test = _open(parts)
     accelerator = open_accelerator(recipe, machine)
+    workers = machine.workers_for(accelerator.device, accelerator.num_processes)
+    with machine.computing(accelerator.device, workers), _forked(accelerator.device):
+        return _train(
+            model,
+            spec,
+            parts,
+            recipe,
+            replace(machine, workers=workers),
+            sitting,
+            frozen,
+            accelerator,
+        )
+
+
+def _train(
+    model: nn.Module,
+    spec: InputSpec,
+    parts: Parts,
+    recipe: Recipe,
+    machine: Machine,
+    sitting: Sitting,
+    frozen: tuple[nn.Module, ...],
+    accelerator: Any,
+) -> TrainingResult:
+    images, validation, test = _open(parts)
+    workers = machine.workers or 0
     plan = _plan(recipe, len(images), accelerator.num_processes)
-    source = open_source(images, spec, recipe, machine.workers)
-    examination = Examination(validation, spec, recipe, machine.workers)
-    with _forked(accelerator.device):
-        classes = len(images.labels)
-        learner = Learner(model, recipe, machine, accelerator, plan.steps, classes, frozen)
-        progress = _restore(learner, sitting) if sitting.resume else _Progress()
-        try:
-            _epochs(learner, source, plan, examination, progress, sitting)
-        except DivergedError as error:
-            if progress.best is not None:
-                error.result = progress.result(recipe, None, len(images))
-                _keep_best(learner, progress)
-            raise
-        _keep_best(learner, progress)
-        score = None
-        if test is not None:
-            score = Examination(test, spec, recipe, machine.workers).accuracy(model, accelerator)
+    source = open_source(images, spec, recipe, workers)
+    examination = Examination(validation, spec, recipe, workers)
+    learner = Learner(model, recipe, machine, accelerator, plan.steps, len(images.labels), frozen)
+    progress = _restore(learner, sitting) if sitting.resume else _Progress()
+    try:
+        _epochs(learner, source, plan, examination, progress, sitting)
+    except DivergedError as error:
+        if progress.best is not None:
+            error.result = progress.result(recipe, None, len(images))
+            _keep_best(learner, progress)
+        raise
+    _keep_best(learner, progress)
+    score = None
+    if test is not None:
+        score = Examination(test, spec, recipe, workers).accuracy(model, accelerator)
     model.cpu()
     return progress.result(recipe, score, len(images))
 
@@ -209,7 +232,7 @@ def _keep_best(learner: Learner, progress: _Progress) -> None:
 
 
 def _store(directory: Path, learner: Learner, progress: _Progress, job: dict[str, Any]) -> None:
-    tensors, values = checkpointing.pack_optimizer(learner.raw_optimizer)
+    tensors, values = checkpoint.pack_optimizer(learner.raw_optimizer)
     groups = {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
@@ -226,25 +249,22 @@ def _store(directory: Path, learner: Learner, progress: _Progress, job: dict[str
         "best_epoch": progress.best.epoch if progress.best else None,
         "seconds": progress.seconds,
     }
-    checkpointing.write_checkpoint(directory, groups, facts)
+    checkpoint.write_checkpoint(directory, groups, facts)
 
 
 def _restore(learner: Learner, sitting: Sitting) -> _Progress:
     directory = sitting.directory
-    if directory is None or not (directory / checkpointing.FILE).exists():
+    if directory is None or not (directory / checkpoint.FILE).exists():
         return _Progress()
-    groups, facts = checkpointing.read_checkpoint(directory)
-    checkpointing.check_same_job(sitting.job, facts["job"], directory)
+    groups, facts = checkpoint.read_checkpoint(directory)
+    checkpoint.check_same_job(sitting.job, facts["job"], directory)
     learner.model.load_state_dict(groups["model"])
     learner.average.load_state_dict(groups["average"])
-    checkpointing.unpack_optimizer(
+    checkpoint.unpack_optimizer(
         learner.raw_optimizer, groups.get("optimizer", {}), facts["optimizer"]
     )
     if facts["scaler"]:
         learner.accelerator.scaler.load_state_dict(facts["scaler"])
-    curve = [
-        EpochResult(**{**row, "validation": Accuracy(**row["validation"])})
-        for row in facts["curve"]
-    ]
+    curve = facts["curve"]
     best = next(row for row in curve if row.epoch == facts["best_epoch"])
     return _Progress(facts["epoch"], curve, best, groups["best"], facts["seconds"])

@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from ..datasets import available_parts, open_dataset
+import numpy as np
+
+from ..catalog.checked_json import Document
+from ..data.digits import PARTS
+from ..data.folders import folder_digest
+from ..data.opening import available_parts, open_dataset, parse_spec
 from ..errors import DivergedError, ZooError
-from ..files import make_directory, read_regular_file, sha256_bytes, write_bytes, write_text
-from ..manifest import FILE as MANIFEST
-from ..manifest import make_manifest
-from ..measurement import provenance
-from ..references import build_config
-from ..weights import weights_bytes
-from . import checkpointing
-from .jobs import Job
-from .learner import Machine, is_main_process
+from ..factory.config_json import build_config
+from ..files import card_text
+from ..files.json_text import to_json
+from ..files.listed import read_document
+from ..files.local import make_directory, sha256_bytes, write_bytes, write_text
+from ..files.manifest import FILE as MANIFEST
+from ..files.manifest import make_manifest
+from ..files.provenance import provenance
+from ..files.staging import require_free, staged_directory
+from ..weights.safetensors_file import weights_bytes
+from . import checkpoint
+from .baseline import Baseline
+from .job import Job, TrainingResult
+from .learner import is_main_process
 from .loop import Sitting, Watch, train
+from .machine import Machine
 from .plan import keep_fraction
 from .report import evaluation_facts, write_report
-from .results import TrainingResult
-from .starting import create_start, freeze, tag_of
+from .start import create_start, freeze, tag_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..datasets import ImageDataset
+    from ..data.dataset import ImageDataset
+
 
 METRICS = "metrics.json"
+
+
+class _Part(TypedDict):
+    acc1_percent: float
+
+
+class _Images(TypedDict, total=False):
+    data_sha256: str
+
+
+class Metrics(_Images):
+    """What the zoo itself reads of a metrics.json."""
+
+    model: str
+    data: str
+    recipe: dict[str, Any]
+    training_images: int
+    validation: _Part
+    test: _Part | None
+    seconds: float
+
+
+DOCUMENT = Document(Metrics, "metrics.json of a run", "metrics", "train again into another --out")
 # Files of a run that the manifest lists if they are there.
 FILES = ("config.json", "model.safetensors", METRICS)
-OPTIONAL = ("diagnostics.jsonl", "curves.png", "confusion.png", "README.md")
+DIAGNOSTICS = "diagnostics.jsonl"
+OPTIONAL = (DIAGNOSTICS, "curves.png", "confusion.png", "README.md")
+UNFINISHED_DIAGNOSTICS = "unfinished_diagnostics.jsonl"  # while the run goes on
 
 
 def train_model(
@@ -44,6 +81,8 @@ def train_model(
     watch: Watch | None = None,
     resume: bool = False,
     report: bool = True,
+    overwrite: bool = False,
+    baseline: Baseline | None = None,
 ) -> TrainingResult:
     """Train and write config.json, model.safetensors, metrics.json and manifest.json.
 
@@ -52,10 +91,12 @@ def train_model(
             epoch is kept there until the end.
         resume: continue the run that was begun there, or begin it.
         report: also write curves.png, confusion.png and a draft card, README.md.
+        overwrite: replace a finished directory; it stays whole until the new run is finished.
+        baseline: what the result is compared with; kept in metrics.json.
     Raises: ConfigError, UnknownModelError, ResourceError, DatasetError; DivergedError after the
         best weights until then, if any, were written.
     """
-    _check_unfinished(Path(out), resume)
+    _check_place(Path(out), resume, overwrite)
     parts = open_parts(job)
     training = parts("train")
     assert training is not None
@@ -74,8 +115,8 @@ def train_model(
         raise _with_good_state(error, error.result, out) from None
     if is_main_process():
         shown = (parts("test") or parts("validation")) if report else None
-        write_run(model, job, result, out, shown)
-        (out / checkpointing.FILE).unlink(missing_ok=True)
+        about = describe_data(job.data, parts)
+        write_run(model, job, result, out, shown, finished=True, baseline=baseline, about=about)
     return result
 
 
@@ -99,20 +140,50 @@ def open_parts(job: Job) -> Callable[[str], ImageDataset | None]:
     return part
 
 
+def describe_data(data: str, parts: Callable[[str], ImageDataset | None]) -> dict[str, Any]:
+    """What metrics.json keeps of the images: how many of which class and part, what was left out
+    because it cannot be read, and which images they are (`folder_digest`).
+    """
+    found = {name: images for name in PARTS if (images := parts(name)) is not None}
+    training = found["train"]
+    counts = [int(n) for n in np.bincount(training.targets, minlength=len(training.labels))]
+    folder = parse_spec(data)[0] == "folder"
+    return {
+        "images": {name: len(images) for name, images in found.items()},
+        "classes": dict(zip(training.labels, counts, strict=True)),
+        "skipped": sorted({path for images in found.values() for path in images.skipped}),
+        "data_sha256": folder_digest(data) if folder else "",
+    }
+
+
 def is_finished(out: Path, job: Job) -> bool:
     """Whether `out` holds this very run, complete. Raises: ConfigError if it holds another one."""
-    if (out / checkpointing.FILE).exists() or not (out / MANIFEST).is_file():
+    if (out / checkpoint.FILE).exists() or not (out / MANIFEST).is_file():
         return False
-    metrics = json.loads(read_regular_file(out / METRICS, METRICS))
+    metrics = read_document(DOCUMENT, out / METRICS)
     stored = {key: metrics.get(key) for key in ("recipe", *_facts(job))}
     recipe = json.loads(json.dumps(asdict(job.planned)))
     current = {"recipe": recipe, **json.loads(json.dumps(_facts(job)))}
-    checkpointing.check_same_job(current, stored, out)
+    checkpoint.check_same_job(current, stored, out)
     return True
 
 
-def _check_unfinished(out: Path, resume: bool) -> None:
-    if (out / checkpointing.FILE).exists() and not resume:
+def trained_on(reference: str) -> str:
+    """Digest of the folder that a run directory was trained on (`folder_digest`); "" if it is
+    another kind of reference, or the data had a name or parts of their own.
+    """
+    path = Path(reference) / METRICS
+    if not path.is_file():
+        return ""
+    return read_document(DOCUMENT, path).get("data_sha256", "")
+
+
+def _check_place(out: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to lose finished work, or another run's state."""
+    unfinished = (out / checkpoint.FILE).exists()
+    if not unfinished and any((out / name).exists() for name in (MANIFEST, *FILES)):
+        require_free(out, overwrite)
+    if unfinished and not resume:
         raise ZooError(
             f"{out} holds an unfinished run: continue it with --resume, or choose another --out",
             code="unfinished_run",
@@ -134,11 +205,18 @@ def write_run(
     result: TrainingResult,
     out: Path,
     shown: ImageDataset | None = None,
+    *,
+    finished: bool = False,
+    baseline: Baseline | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the run directory of a trained model; the manifest comes last.
+    """Write the run directory of a trained model, in one step.
 
     Args:
         shown: images for the report; None writes none.
+        finished: the state to continue from is not needed any more.
+        baseline: as in `train_model`.
+        about: of the data, for metrics.json and the card.
     Raises: ResourceError; WeightsFileError if a weight is not finite.
     """
     weights = weights_bytes(model)
@@ -146,28 +224,40 @@ def write_run(
         model.pretrained_cfg, tag=tag_of(job.data), sha256=sha256_bytes(weights)
     )
     metrics = {**_facts(job), **result.to_dict(), **provenance(job.recipe.seed)}
-    if shown is not None:
-        found = write_report(model, job, result, shown, out)
-        metrics["evaluation"] = evaluation_facts(found)
-    config = json.dumps(build_config(model), indent=2, ensure_ascii=False)
-    write_bytes(out / "model.safetensors", weights)
-    write_text(out / "config.json", config + "\n")
-    write_text(out / METRICS, json.dumps(metrics, indent=2) + "\n")
-    write_manifest(model, out)
+    metrics |= about or {}
+    metrics["baseline"] = None if baseline is None else baseline.to_dict()
+    metrics["warnings"] = list(result.warnings(baseline))
+    config = to_json(build_config(model), indent=2, ensure_ascii=False)
+    drop = (checkpoint.FILE, UNFINISHED_DIAGNOSTICS) if finished else ()
+    with staged_directory(out, replace=True, drop=drop) as folder:
+        if shown is not None:
+            skipped = (about or {}).get("skipped", ())
+            found = write_report(model, job, result, shown, folder, skipped)
+            metrics["evaluation"] = evaluation_facts(found)
+            if not (out / card_text.FILE).is_file():  # what its owner wrote stays
+                images = sum((about or {}).get("images", {}).values())
+                write_text(folder / card_text.FILE, card_text.draft(images))
+        if (out / UNFINISHED_DIAGNOSTICS).is_file():
+            shutil.copyfile(out / UNFINISHED_DIAGNOSTICS, folder / DIAGNOSTICS)
+        write_bytes(folder / "model.safetensors", weights)
+        write_text(folder / "config.json", config + "\n")
+        write_text(folder / METRICS, to_json(metrics, indent=2) + "\n")
+        write_manifest(model, folder)
 
 
 def _facts(job: Job) -> dict[str, Any]:
     """What the metrics say of the job; the place of the data stays out of it."""
     content = {key: value for key, value in asdict(job).items() if key != "recipe"}
     content["config"] = dict(job.config)
-    content["data"] = job.data if job.data == "digits" else tag_of(job.data)
-    content["finetune_from"] = Path(job.finetune_from).name if job.finetune_from else ""
+    content["data"] = tag_of(job.data)
+    start = job.finetune_from
+    content["finetune_from"] = Path(start).name if Path(start).is_dir() else start
     return content
 
 
-def write_manifest(model: nn.Module, out: Path, files: tuple[str, ...] = ()) -> None:
-    """manifest.json of `files` and of all that a run may hold and `out` has."""
-    listed = {*files, *(name for name in (*FILES, *OPTIONAL) if (out / name).is_file())}
+def write_manifest(model: nn.Module, out: Path) -> None:
+    """manifest.json of all that a run may hold and `out` has."""
+    listed = [name for name in (*FILES, *OPTIONAL) if (out / name).is_file()]
     cfg = model.pretrained_cfg
     manifest = make_manifest(out, listed, cfg.name, cfg.version, cfg.architecture_version)
     write_text(out / MANIFEST, manifest.to_json())

@@ -1,0 +1,109 @@
+"""`convattn train MODEL --data FOLDER` as a newcomer types it, on two folders of small pictures.
+
+    python -m benchmarks.own_pictures DIR [--out FILE.json] [MODEL ...]
+
+Writes DIR/clothes (200 pictures of every class of Fashion-MNIST, 2,000 in all, the first of its
+training part) and DIR/numerals (scikit-learn's 1,797 digits), each split by the tool, and runs the
+default command on clothes for every model, and from random weights on numerals for the first: the
+other start has seen these digits. One thread, so that its processor time says what a run costs
+whatever else the machine does. A run that is finished is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.fashion_mnist import DEBIAN
+from zoo.data.idx import read_idx
+from zoo.files.processes import run_python
+from zoo.files.provenance import provenance
+
+MODELS = ("resnet_nano", "convit_nano", "alternet_nano", "fcvit_nano")
+_NAMES = "tshirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
+EACH = 200
+
+
+def main() -> None:
+    """Write the folders, train, and collect the metrics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    root = options.directory
+    if not (root / "clothes").is_dir():
+        write_clothes(root / "clothes")
+    if not (root / "numerals").is_dir():
+        write_numerals(root / "numerals")
+    rows = [run(root, name, "clothes") for name in options.models]
+    rows.append(run(root, options.models[0], "numerals", "--from-scratch"))
+    for row in rows:
+        print(json.dumps(row))
+    if options.out:
+        content = {"rows": rows, **provenance(0)}
+        options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def run(root: Path, model: str, data: str, *extra: str) -> dict[str, Any]:
+    """One run's result, from its metrics.json."""
+    out = root / f"{data}-{model}"
+    command = ["train", model, "--data", str(root / data), "--out", str(out), "--threads", "1"]
+    spent = root / f"{data}-{model}.seconds"  # of the processor
+    if not spent.is_file():
+        shutil.rmtree(out, ignore_errors=True)
+        before = _children_seconds()
+        run_python("-m", "zoo", *command, *extra, check=True)
+        spent.write_text(f"{_children_seconds() - before:.1f}", encoding="utf-8")
+    found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "data": data,
+        "model": model,
+        "recipe": found["recipe"]["name"],
+        "epochs": found["recipe"]["epochs"],
+        "start": found["finetune_from"],
+        "training_images": found["training_images"],
+        "baseline": found["baseline"],
+        "validation": found["validation"],
+        "test": found["test"],
+        "warnings": found["warnings"],
+        "cpu_seconds": float(spent.read_text(encoding="utf-8")),
+    }
+
+
+def _children_seconds() -> float:
+    """Processor time of the processes that have ended."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def write_clothes(root: Path) -> None:
+    """The first 200 training pictures of every class."""
+    images = read_idx(DEBIAN / "train-images-idx3-ubyte.gz", 3)
+    labels = read_idx(DEBIAN / "train-labels-idx1-ubyte.gz", 1)
+    for number, name in enumerate(_NAMES):
+        (root / name).mkdir(parents=True)
+        for index, place in enumerate(np.flatnonzero(labels == number)[:EACH]):
+            Image.fromarray(images[place]).save(root / name / f"{index:03}.png")
+
+
+def write_numerals(root: Path) -> None:
+    """All scans, as they are: 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    for index, (scan, digit) in enumerate(zip(bunch.images, bunch.target, strict=True)):
+        (root / str(digit)).mkdir(parents=True, exist_ok=True)
+        grey = np.round(scan * 255 / 16).astype(np.uint8)
+        Image.fromarray(grey).save(root / str(digit) / f"{index:04}.png")
+
+
+if __name__ == "__main__":
+    main()

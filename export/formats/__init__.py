@@ -1,0 +1,1 @@
+"""One writer per file format, and what all of them capture."""

@@ -1,0 +1,1 @@
+"""Exported files are opened, and the provider that runs them is proven."""

@@ -1,1 +1,0 @@
-"""Open exported files and prove which provider runs them."""

@@ -1,0 +1,48 @@
+"""SIGTERM and SIGHUP clean up as Ctrl-C does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from zoo.cli import main
+from zoo.files.staging import staged_directory
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_a_stopped_writer_leaves_nothing_and_says_so(
+    number: int,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def write(*args: object, **options: object) -> None:
+        with staged_directory(tmp_path / "out") as folder:
+            (folder / "model.safetensors").write_bytes(b"half")
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("export.directory.export_model", write)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        main(["export", "convit_nano", "--out", str(tmp_path / "out"), "--json"])
+    assert caught.value.code == status
+    assert os.listdir(tmp_path) == []
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "interrupted"
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with pytest.raises(SystemExit):
+            main(["list", "--json"])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,86 @@
+"""Pages for readers: every link leads somewhere, no line of prose is wider than 120 characters."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "model_cards").glob("*.md")),
+]
+_LINK = re.compile(
+    r"!?\[[^\]]*\]\(([^()\s]+)\)|^\[[^\]]+\]:\s+(\S+)|(?:src|href)=\"([^\"]+)\"", re.M
+)
+
+
+def _without_blocks(text: str) -> str:
+    """The text with empty lines where it shows code or what a command printed."""
+    return re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S)
+
+
+def prose(text: str) -> str:
+    """The text without blocks and spans of code, of as many lines."""
+    return re.sub(r"`[^`\n]+`", "code", _without_blocks(text))
+
+
+def anchors(text: str) -> set[str]:
+    """GitHub's anchors of the headings."""
+    headings = re.findall(r"^#+ +(.*)$", text, flags=re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links of a page whose file or heading does not exist."""
+    found = []
+    for groups in _LINK.findall(prose(page.read_text(encoding="utf-8"))):
+        link = next(filter(None, groups))
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text("utf-8"))):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Here\n[a](gone.md) [b](#here) [c](#there) `[d](code.md)`\n[1]: gone.png\n")
+    assert broken_links(page) == ["gone.md", "#there", "gone.png"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_the_index_or_a_page_of_its_folder_leads_to_every_page(page: Path) -> None:
+    if page.name == "README.md":
+        return
+    index = (page.parent / "README.md").read_text(encoding="utf-8")
+    assert f"({page.name})" in index
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if p.parent.name != "model_cards"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_no_line_of_prose_is_wider_than_120_characters(page: Path) -> None:
+    text = re.sub(r"\]\([^()\s]+\)", "]()", _without_blocks(page.read_text(encoding="utf-8")))
+    lines = text.splitlines()
+    wide = [n for n, line in enumerate(lines, 1) if len(line) > 120 and not line.startswith("|")]
+    assert wide == [], "rows of tables cannot be broken; sentences can"
+
+
+def test_the_readme_is_read_in_half_a_minute() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme) <= 7168
+    assert len(readme.splitlines()) <= 140

@@ -1,0 +1,1 @@
+"""One data file per family: the only place where a fact about a model is written."""

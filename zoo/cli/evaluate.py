@@ -1,0 +1,348 @@
+"""evaluate."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..evaluation.evaluate import json_name
+from ..files.json_text import to_json
+from ..files.local import write_text
+from ._console import progress, table
+from ._options import SEED, model_options, provider_option, trust_option, unreadable_option
+from ._references import ModelReference, complete_data
+
+if TYPE_CHECKING:
+    from ..evaluation.corrupted import CorruptionEvaluation
+    from ..evaluation.evaluate import Evaluation
+    from ..evaluation.predictor import Predictor
+
+
+@click.command("evaluate")
+@click.argument("model", type=ModelReference())
+@click.option(
+    "--data",
+    shell_complete=complete_data,
+    required=True,
+    help="digits, fashion_mnist, an image folder, cifar10:DIR, cifar100:DIR, imagenet:DIR, "
+    "cifar10-c:DIR, cifar100-c:DIR or imagenet-c:DIR.",
+)
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(["train", "validation", "test", "all"]),
+    help="Part of the data; repeatable. Without it: test, or validation if there is no test part; "
+    "all of a folder of class folders that MODEL was not trained on.",
+)
+@click.option(
+    "--corruption", "corruptions", multiple=True, help="Only this one; repeatable. For -c data."
+)
+@click.option(
+    "--metric-definition",
+    "definition",
+    default="textbook",
+    show_default=True,
+    type=click.Choice(["textbook", "how-do-vits-work"]),
+    help="Which definition of the metrics (docs/evaluation.md).",
+)
+@click.option(
+    "--bins", type=click.IntRange(1), help="Of ECE and ECSE.  [default: 15; how-do-vits-work: 10]"
+)
+@click.option(
+    "--cutoff",
+    "cutoffs",
+    multiple=True,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Also accuracy, IoU and frequency above this confidence; repeatable.",
+)
+@click.option("--mc-samples", type=click.IntRange(1), help="Passes with MC dropout, averaged.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of MC dropout's masks.")
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
+@model_options()
+@unreadable_option()
+@provider_option()
+@trust_option()
+@click.option("--plots", is_flag=True, help="Also draw reliability and confusion, as PNG in OUT.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Also write OUT/NAME/accuracy.json, with how it was measured.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate_command(
+    model: str, data: str, out: Path | None, as_json: bool, plots: bool, **options: Any
+) -> None:
+    """Measure MODEL (any reference that predict takes) on labelled images.
+
+    Accuracy, top-5, calibration (NLL, Brier, ECE, ECSE), IoU and how certain the model is of its
+    errors, with 95 % intervals; for corrupted data, a table of accuracies and their mean.
+    """
+    from ..files.provenance import provenance
+
+    corrupted = data.partition(":")[0].endswith("-c")
+    _check_usage(corrupted, out, plots, options)
+    predictor = _open(model, options)
+    result = _about(model, predictor, options)
+    how = provenance(options["seed"] if options["mc_samples"] else None)
+    folder = (out or Path()) / _folder(predictor.name)
+    if corrupted:
+        found = _evaluate_corruptions(predictor, data, as_json, options)
+        result |= {"data": data.partition(":")[0], **found.to_dict(), **how}
+        text = corruption_text(predictor.name, result["data"], found)
+    else:
+        parts = options["parts"] or default_parts(model, predictor.name, data)
+        evaluations = _evaluate(predictor, data, parts, as_json, options)
+        of = {found.dataset: _images_in(data, found) for found in evaluations}
+        result |= {
+            "results": {f.dataset: {**f.to_dict(), "of": of[f.dataset]} for f in evaluations}, **how
+        }  # fmt: skip
+        text = "\n\n".join(
+            evaluation_text(predictor.name, found, of[found.dataset]) for found in evaluations
+        )
+        text += _draw(evaluations, folder) if plots else ""
+    if out is not None:
+        path = folder / _file_name(model, corrupted)
+        write_text(path, compact_json(result) + "\n")
+        text += f"\nwrote {path}"
+    click.echo(compact_json(result) if as_json else text)
+
+
+def _check_usage(corrupted: bool, out: Path | None, plots: bool, options: dict[str, Any]) -> None:
+    if plots and out is None:
+        raise click.UsageError("--plots needs --out DIR, where the pictures go")
+    if corrupted and (options["parts"] or plots or options["bins"] or options["cutoffs"]):
+        raise click.UsageError(
+            "corrupted data has no parts and no plots, bins or cutoffs; leave these options out"
+        )
+    if options["corruptions"] and not corrupted:
+        raise click.UsageError("--corruption is for cifar10-c:, cifar100-c: and imagenet-c: data")
+
+
+def _open(reference: str, options: dict[str, Any]) -> Predictor:
+    from ..catalog.references import kind_of
+    from ..errors import ConfigError
+    from .predict import load_predictor
+
+    given = {key: options[key] for key in ("keywords", "weights", "trust_code")}
+    if not options["mc_samples"]:
+        return load_predictor(reference, options["provider"], **given)
+    if kind_of(reference) == "file":
+        raise ConfigError("exported files have MC dropout off; --mc-samples needs a model")
+    import torch
+
+    from ..evaluation.predictor import Predictor
+    from ..factory.create import load_model
+
+    torch.manual_seed(options["seed"])
+    return Predictor.from_model(
+        load_model(reference, options["weights"], **options["keywords"]),
+        mc_samples=options["mc_samples"],
+    )
+
+
+def _about(reference: str, predictor: Predictor, options: dict[str, Any]) -> dict[str, Any]:
+    """What was evaluated: name and digests of the model, and how it was run."""
+    from ..catalog.references import kind_of
+    from ..files.local import sha256_file
+
+    about = {"model": predictor.name, "weights_sha256": predictor.weights_sha256}
+    if kind_of(reference) == "file":
+        about |= {"file": Path(reference).name, "file_sha256": sha256_file(reference)}
+    if options["mc_samples"]:
+        about |= {"mc_samples": options["mc_samples"]}
+    return about
+
+
+def _folder(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+
+
+def _file_name(reference: str, corrupted: bool) -> str:
+    from ..catalog.references import kind_of
+
+    kind = "corruptions" if corrupted else "accuracy"
+    file = f"-{Path(reference).name}" if kind_of(reference) == "file" else ""
+    return f"{kind}{file}.json"
+
+
+def _settings(predictor: Predictor, options: dict[str, Any]) -> dict[str, Any]:
+    logits = functools.partial(predictor.logits, batch_size=options["batch_size"])
+    names = ("definition", "batch_size", "on_unreadable")
+    return {
+        "logits": logits, "labels": predictor.labels, **{name: options[name] for name in names}
+    }  # fmt: skip
+
+
+def default_parts(reference: str, name: str, data: str) -> tuple[str, ...]:
+    """The parts that are measured if none is named: what the model was not trained on.
+
+    Of a folder that the tool splits, the test part where the model was trained on these images (its
+    run says so, or it is called after the folder), else all of it.
+
+    Args:
+        reference, name: of the model.
+        data: specification of the images.
+    """
+    from ..data.folders import folder_digest, part_folders
+    from ..data.opening import available_parts, parse_spec
+    from ..training.run import trained_on
+    from ..training.start import tag_of
+
+    available = available_parts(data)
+    kind, place = parse_spec(data)
+    if kind == "folder" and not part_folders(Path(place)):
+        digest = trained_on(reference)
+        known = digest == folder_digest(place) if digest else name.endswith(f".{tag_of(data)}")
+        if not known:
+            return ("all",)
+    return ("test",) if "test" in available else available[-1:]
+
+
+def _images_in(data: str, found: Evaluation) -> int:
+    """How many images there are: in the folder, or else in the part."""
+    from ..data.opening import open_dataset, parse_spec
+
+    if parse_spec(data)[0] == "folder":
+        return len(open_dataset(data, "all"))
+    return len(found.outcomes) + len(found.skipped)
+
+
+def _evaluate(
+    predictor: Predictor, data: str, parts: Sequence[str], quiet: bool, options: dict[str, Any]
+) -> list[Evaluation]:
+    from ..data.opening import open_dataset
+    from ..evaluation.evaluate import evaluate
+
+    settings = _settings(predictor, options)
+    found = []
+    for dataset in [open_dataset(data, part) for part in parts]:
+        with progress(len(dataset), dataset.name, quiet) as advance:
+            how = {"bins": options["bins"], "cutoffs": options["cutoffs"]}
+            found.append(evaluate(dataset=dataset, on_batch=advance, **how, **settings))
+    return found
+
+
+def _evaluate_corruptions(
+    predictor: Predictor, data: str, quiet: bool, options: dict[str, Any]
+) -> CorruptionEvaluation:
+    from ..data.corruptions import CORRUPTIONS, SEVERITIES, open_corruptions
+    from ..evaluation.corrupted import evaluate_corruptions
+
+    names = options["corruptions"] or CORRUPTIONS
+    sets = open_corruptions(data, names)
+    settings = _settings(predictor, options)
+    with progress(len(names) * len(SEVERITIES), data.partition(":")[0], quiet) as advance:
+        return evaluate_corruptions(sets=sets, on_set=lambda *_: advance(1), **settings)
+
+
+def _draw(evaluations: list[Evaluation], folder: Path) -> str:
+    from ..analysis.reliability import plot_confusion, plot_reliability
+
+    lines = [""]
+    for found in evaluations:
+        stem = _folder(found.dataset)
+        for kind, draw in (("reliability", plot_reliability), ("confusion", plot_confusion)):
+            path = folder / f"{kind}-{stem}.png"
+            draw(found, path)
+            lines.append(f"drew {path}")
+    return "\n".join(lines)
+
+
+_SHOWN = {
+    "acc1": "accuracy", "acc5": "top-5", "acc90": "accuracy where certain (> 0.9)",
+    "frequency90": "certain predictions", "unconfidence": "errors it was uncertain of",
+    "nll": "NLL", "brier": "Brier score", "ece": "ECE", "ecse": "ECSE (confidence - accuracy)",
+    "iou": "IoU", "iou90": "IoU where certain",
+}  # fmt: skip
+_WEAKEST = 5  # classes shown
+
+
+def evaluation_text(model: str, found: Evaluation, of: int) -> str:
+    """Accuracy in a line, all metrics in a table, the weakest classes, and what was skipped.
+
+    Args: of: images that there are, of which those were measured.
+    """
+    accuracy = found.accuracy
+    low, high = accuracy.interval_percent
+    lines = [
+        f"{model} on {found.dataset}: {accuracy.percent:.2f} % ({accuracy.correct} of "
+        f"{accuracy.total}; {low:.1f} to {high:.1f} at 95 %)",
+        f"measured on {accuracy.total} of {of} images{_rest(found, of)}",
+        table(("metric", "value", "95 % interval"), _rows(found), right=(1,)),
+    ]
+    lines += [_above(row) for row in found.at_cutoffs()]
+    weakest = sorted(found.classes(), key=lambda row: row["acc1_percent"])[:_WEAKEST]
+    shown = ", ".join(
+        f"{row['label']} {row['acc1_percent']:.1f} % of {row['total']}" for row in weakest
+    )
+    lines.append(f"weakest classes: {shown}")
+    if found.skipped:
+        some = ", ".join(found.skipped[:3]) + (", ..." if len(found.skipped) > 3 else "")
+        lines.append(f"skipped {len(found.skipped)} images that cannot be read: {some}")
+    return "\n".join(lines)
+
+
+def _rest(found: Evaluation, of: int) -> str:
+    """Where the other images are."""
+    left = of - len(found.outcomes) - len(found.skipped)
+    part = found.dataset.rpartition("/")[2]
+    return f"; {left} are not in the {part} part (--part all measures all)" if left else ""
+
+
+def _above(row: dict[str, float | None]) -> str:
+    """One cutoff in a line."""
+    shown = {k: "undefined" if v is None else f"{100 * v:.2f} %" for k, v in row.items()}
+    return (
+        f"above {row['cutoff']:g}: {shown['frequency']} of the predictions, accuracy "
+        f"{shown['acc']}, IoU {shown['iou']}; below: {shown['unconfidence']} of the errors"
+    )
+
+
+def _rows(found: Evaluation) -> list[tuple[str, str, str]]:
+    metrics = found.to_dict()["metrics"]
+    rows = []
+    for name, label in _SHOWN.items():
+        entry = metrics[json_name(name)]
+        percent = json_name(name).endswith("_percent")
+        form = "{:.2f} %" if percent else "{:.4f}"
+        bounds = entry["interval95"]
+        interval = " to ".join(form.replace(" %", "").format(b) for b in bounds) if bounds else ""
+        value = "undefined" if entry["value"] is None else form.format(entry["value"])
+        rows.append((label, value, interval))
+    return rows
+
+
+def corruption_text(model: str, data: str, found: CorruptionEvaluation) -> str:
+    """The mean in a line, and a table of corruptions by severities."""
+    content = found.table()
+    severities = sorted({row.severity for row in found.rows})
+    rows = [
+        (
+            name,
+            *(f"{values[s]:.1f}" for s in severities),
+            f"{sum(values.values()) / len(values):.1f}",
+        )
+        for name, values in content.items()
+    ]
+    header = ("accuracy in %, by severity", *(str(s) for s in severities), "mean")
+    body = table(header, rows, right=tuple(range(1, len(header))))
+    interval = found.interval95_percent
+    bounds = f" ({interval[0]:.2f} to {interval[1]:.2f} at 95 %)" if interval else ""
+    title = f"{model} on {data}: mean of {len(found.rows)} sets {found.mean_percent:.2f} %{bounds}"
+    return f"{title}\n{body}"
+
+
+def compact_json(value: Any) -> str:
+    """Indented JSON with lists of numbers on one line."""
+    text = to_json(value, indent=2, ensure_ascii=False)
+    return re.sub(
+        r"\[\s+((?:-?[\d.eE+-]+,\s+)*-?[\d.eE+-]+)\s+\]",
+        lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]",
+        text,
+    )

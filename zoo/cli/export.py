@@ -1,0 +1,157 @@
+"""export. This group imports `export`, inside functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ._options import SEED, ImageSize, model_options, stated, stated_options, unreadable_option
+from ._progress import progress, quiet_option
+from ._references import ModelReference, complete_data
+from .verify import parity_table
+
+
+def load_for_export(model: str, options: dict[str, Any]) -> Any:
+    """The model to export, with what `model_options`, --init and `stated_options` say of it.
+
+    Their values are taken out of `options`.
+    """
+    from ..errors import NoWeightsError
+    from ..factory.create import load_model
+
+    keywords, weights = options.pop("keywords", {}), options.pop("weights", None)
+    said = stated(options)
+    try:
+        loaded: Any = load_model(model, weights, options.pop("init", None), **keywords)
+    except NoWeightsError as error:
+        text = f"{error} (safetensors or a checkpoint), or --init SEED for random weights"
+        raise NoWeightsError(text, code=error.code) from None
+    if said is not None:
+        loaded.pretrained_cfg = said.about(loaded.pretrained_cfg)
+    return loaded
+
+
+@click.command("export")
+@click.argument("model", type=ModelReference())
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("onnx", "torchscript"),
+    show_default=True,
+    type=click.Choice(["onnx", "torchscript", "pt2"]),
+    help="Repeatable.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["float32", "float16", "int8", "int8-static"]),
+    help="Repeatable: ONNX files beside the float32 one.",
+)
+@click.option(
+    "--dynamic-size",
+    is_flag=True,
+    help="Height and width vary: in ONNX files of our models by pixels, else by whole strides.",
+)
+@click.option(
+    "--whole-strides",
+    is_flag=True,
+    help="With --dynamic-size, by whole strides in every file: graphs without padding.",
+)
+@click.option("--img-size", type=ImageSize(), help="Export at this size instead of the model's.")
+@click.option("--embeddings", is_flag=True, help="Also without the classifier.")
+@click.option("--features", is_flag=True, help="Also with maps of every resolution.")
+@click.option("--attention", is_flag=True, help="Also with the attention matrices of every layer.")
+@click.option("--preprocessing", is_flag=True, help="Also from uint8 images of any size.")
+@click.option("--calibration", metavar="DIR", help="Images to calibrate int8-static on.")
+@click.option(
+    "--data",
+    shell_complete=complete_data,
+    metavar="NAME|DIR",
+    help="Labelled images with the model's classes: int8 is calibrated on their training part and "
+    "may lose half a point of accuracy on their validation part.",
+)
+@unreadable_option()
+@model_options()
+@stated_options()
+@click.option("--init", type=SEED, metavar="SEED", help="Random weights, labelled so everywhere.")
+@click.option("--opset", default=23, show_default=True, help="ONNX operator set.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished directory.")
+@click.option("--allow-drift", is_flag=True, help="Write the files even if a verdict fails.")
+@quiet_option()
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def export_command(model: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Export MODEL into a directory; no file gets its name before it agrees with float64."""
+    from ..files.stages import stage
+
+    with progress(as_json or options.pop("quiet")):
+        stage(model, "loading")
+        result = _export(model, out, options)
+    report = result.report
+    if not report:
+        failed = ", ".join(dict.fromkeys(row.file for row in report.failures))
+        click.echo(
+            f"warning: written despite a failing verdict (--allow-drift): {failed}", err=True
+        )
+    if as_json:
+        click.echo(report.to_json().rstrip())
+        return
+    click.echo(f"{report.name}, against its float64 reference:")
+    click.echo(parity_table(report))
+    for line in _remarks(report.attestation):
+        click.echo(line)
+    total = sum(size for _, size, _ in result.manifest.files)
+    click.echo(f"wrote {len(result.manifest.files) + 1} files ({total / 1e6:.1f} MB) to {out}")
+    first = sorted((row.file for row in report.rows), key=lambda file: not file.endswith(".onnx"))[
+        0
+    ]
+    click.echo(f"next: convattn predict {out}/{first} IMAGE, or convattn verify {out}")
+
+
+def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
+    """The `ExportResult` of the command's options; what they say is checked before torch loads."""
+    from export.spec import EXTRAS, ExportSpec
+
+    names = ("opset", "dynamic_size", "whole_strides", "img_size")
+    spec = ExportSpec(**{name: options[name] for name in names})
+    from export.directory import export_model
+
+    return export_model(
+        load_for_export(model, options),
+        out,
+        options["formats"],
+        spec,
+        precisions=options["precisions"],
+        extras=[name for name in EXTRAS if options[name]],
+        calibration=options["calibration"],
+        data=options["data"],
+        on_unreadable=options["on_unreadable"],
+        allow_drift=options["allow_drift"],
+        overwrite=options["overwrite"],
+    )
+
+
+def _remarks(attestation: Mapping[str, Any]) -> Iterator[str]:
+    """What the table does not show: islands, accuracy, calibration, grey levels."""
+    for file, notes in attestation.items():
+        if "float32_islands" in notes:
+            islands, total = len(notes["float32_islands"]), notes["nodes_total"]
+            yield f"{file}: {islands} of {total} nodes stay float32"
+        if "calibration" in notes:
+            yield f"{file}: calibrated on {notes['calibration']}"
+        if "accuracy" in notes:
+            found = notes["accuracy"]
+            loss = found["top1_loss_points"]
+            what = found.get("why") or f"{loss:.2f} points of top-1 lost on {found['data']}"
+            yield f"{file}: {what}"
+        if "grey_levels_from_pillow" in notes:
+            levels = notes["grey_levels_from_pillow"].values()
+            yield (
+                f"{file}: at most {max(entry['max'] for entry in levels):g} grey levels from "
+                f"Pillow's pixels"
+            )

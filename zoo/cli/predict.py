@@ -1,0 +1,276 @@
+"""predict."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..files.json_text import to_json
+from ._batch import check_rows, rows_options, rows_progress, rows_text, write_source
+from ._console import table
+from ._options import model_options, provider_option, say, trust_option, unreadable_option
+from ._references import ModelReference
+
+if TYPE_CHECKING:
+    from ..evaluation.batch.items import Source
+    from ..evaluation.predictor import Prediction, Predictor
+
+
+def load_predictor(
+    reference: str,
+    provider: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    trust_code: bool = False,
+    keywords: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+) -> Predictor:
+    """A predictor for any model reference, eager or exported.
+
+    Args:
+        settings: keywords of `export.open_predictor`; they choose the exported file of a directory.
+        trust_code: run a .pt or .pt2 file that was not exported here.
+        keywords, weights: as `zoo.factory.create.load_model` takes them.
+    """
+    from ..catalog.references import kind_of
+    from ..errors import ConfigError
+
+    exported = bool(settings) or provider != "cpu"
+    kind = kind_of(reference)
+    if (exported or kind == "file") and (keywords or weights):
+        raise ConfigError("an exported file is finished: --set and --weights are for models")
+    plain = not (keywords or weights)
+    chosen = exported or (plain and importlib.util.find_spec("torch") is None)
+    if kind == "file" or (chosen and kind == "directory" and os.path.isdir(reference)):
+        from export.runtime.opening import open_predictor
+
+        return open_predictor(reference, provider, trust_code=trust_code, **(settings or {}))
+    if exported:
+        raise ConfigError(
+            "--provider, --precision, --threads, --like and --untrusted are for exported files; "
+            "pass DIR or DIR/onnx/model.onnx as the model"
+        )
+    from ..evaluation.predictor import Predictor
+    from ..factory.create import load_model
+
+    try:
+        return Predictor.from_model(load_model(reference, weights, **(keywords or {})))
+    except ConfigError as error:
+        if error.code != "own_code" or kind != "directory":
+            raise
+    from export.runtime.opening import open_predictor
+
+    # made from code that is not run: only its files are
+    return open_predictor(reference, trust_code=trust_code)
+
+
+@click.command("predict")
+@click.argument("model", type=ModelReference())
+@click.argument("images", nargs=-1, required=True)
+@click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="Answers.")
+@provider_option()
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="Run the exported file of that precision; MODEL is the directory of an export.",
+)
+@click.option("--threads", default=0, type=click.IntRange(0), help="Of an exported file; 0: auto.")
+@click.option("--like", default="", metavar="NAME", help="Prepare images as for that model.")
+@click.option("--untrusted", is_flag=True, help="Bound what a foreign .onnx may compute and use.")
+@trust_option()
+@model_options()
+@unreadable_option()
+@click.option(
+    "--out",
+    metavar="ROWS",
+    help="Write a row an image into ROWS.parquet, .csv or .jsonl: a folder of parts.",
+)
+@rows_options()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict_command(
+    model: str,
+    images: tuple[str, ...],
+    topk: int,
+    provider: str,
+    on_unreadable: str,
+    keywords: dict[str, Any],
+    weights: str | None,
+    trust_code: bool,
+    out: str | None,
+    batch_size: int,
+    workers: int,
+    column: str,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Classify IMAGES with MODEL: a name, a directory, or a .onnx, .pt or .pt2 file.
+
+    IMAGES are files and folders (all images in them and below), or a list of files (.txt), parquet
+    files or tar archives, or a folder of those. --out is for many: memory does not grow with them.
+    """
+    from ..evaluation.batch.sources import open_source
+    from ._options import is_limited, run_limited
+
+    check_rows(out, resume, overwrite)
+    if settings["untrusted"] and trust_code:
+        raise click.UsageError("--untrusted and --trust-code exclude each other")
+    if settings["untrusted"] and not is_limited():
+        rest = ["--json"] if as_json else []
+        rest += ["--topk", str(topk), "--threads", str(settings["threads"])]
+        rest += ["--like", settings["like"], "--untrusted", "--provider", provider]
+        rest += ["--precision", settings["precision"]] if settings["precision"] else []
+        rest += ["--on-unreadable", on_unreadable, "--batch-size", str(batch_size)]
+        rest += ["--workers", str(workers), "--column", column, *(["--out", out] if out else [])]
+        rest += [*(["--resume"] if resume else []), *(["--overwrite"] if overwrite else [])]
+        sys.exit(run_limited(["predict", *rest, "--", model, *images]))
+    given = {key: value for key, value in settings.items() if value}
+    source = open_source(images, column)
+    predictor = load_predictor(
+        model, provider, given, trust_code=trust_code, keywords=keywords, weights=weights
+    )
+    how = {"batch_size": batch_size, "workers": workers, "on_unreadable": on_unreadable}
+    if out is not None:
+        keep = {"reference": model, "resume": resume, "overwrite": overwrite}
+        found = write_source(predictor, source, out, as_json, topk=topk, **keep, **how)
+        click.echo(rows_text(found, as_json))
+        return
+    say(*source.remarks)
+    click.echo(_printed(predictor, source, topk, as_json, **how))
+
+
+def _printed(predictor: Predictor, source: Source, topk: int, as_json: bool, **options: Any) -> str:
+    """The answers for few images."""
+    from ..data.image_listing import refuse_none, skipped_remark
+    from ..evaluation.batch.stream import answers
+
+    found, skipped = [], []
+    for answer in answers(predictor.outputs, predictor.input, source, **options):
+        if answer.values is None:
+            skipped.append(answer.path)
+        else:
+            found.append((answer.path, predictor.top(answer.values, topk)))
+    refuse_none(len(found), len(skipped))
+    say(skipped_remark(skipped))
+    if as_json:
+        entries = [{"image": path, **top.to_dict()} for path, top in found]
+        return to_json(entries, indent=2, ensure_ascii=False)
+    rows = [row for pair in found for row in _rows(*pair)]
+    return table(("image", "label", "probability"), rows, right=(2,))
+
+
+def _rows(file: str, found: Prediction) -> Iterator[tuple[str, str, str]]:
+    """A line for each answer; the file stands on the first one."""
+    for label, probability in zip(found.labels, found.probabilities, strict=True):
+        yield file, label, f"{100 * probability:.1f} %"
+        file = ""
+
+
+@click.command("embed")
+@click.argument("model", type=ModelReference())
+@click.option(
+    "--data",
+    required=True,
+    metavar="SOURCE",
+    help="Folder of images, list of files (.txt), or parquet files or tar archives in a folder.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="FILE.npz of a folder, or a folder of parts FILE.parquet, FILE.csv or FILE.jsonl.",
+)
+@provider_option()
+@trust_option()
+@model_options()
+@unreadable_option()
+@rows_options()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def embed_command(
+    model: str,
+    data: str,
+    out: str,
+    provider: str,
+    trust_code: bool,
+    keywords: dict[str, Any],
+    weights: str | None,
+    resume: bool,
+    overwrite: bool,
+    column: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write what MODEL sees in images before its classifier.
+
+    MODEL is a name, a directory, or an exported model_embeddings.onnx, which needs no torch.
+    FILE.npz holds the arrays features (images, width), files and model; rows have the columns path,
+    features and error.
+    """
+    from ..evaluation.batch.encoding import SUFFIXES
+    from ..evaluation.batch.sources import open_source
+
+    archive = out.lower().endswith(".npz")
+    if archive and (resume or overwrite or column):
+        raise click.UsageError("--resume, --overwrite and --column are for rows, not for .npz")
+    if not archive:
+        if not out.lower().endswith(SUFFIXES):
+            raise click.BadParameter(f"{out!r} must end with .npz, {', '.join(SUFFIXES)}")
+        check_rows(out, resume, overwrite)
+    source = None if archive else open_source(data, column)
+    given = {"trust_code": trust_code, "keywords": keywords, "weights": weights}
+    predictor = _embedder(model, provider, **given)
+    if source is None:
+        del options["workers"]
+        click.echo(_write_archive(predictor, data, out, as_json, **options))
+        return
+    keep = {"reference": model, "resume": resume, "overwrite": overwrite}
+    found = write_source(predictor, source, out, as_json, topk=None, **keep, **options)
+    click.echo(rows_text(found, as_json))
+
+
+def _embedder(reference: str, provider: str, **given: Any) -> Predictor:
+    """A predictor that returns features. Raises: ConfigError for a file of logits."""
+    from ..catalog.references import kind_of
+    from ..errors import ConfigError
+
+    if kind_of(reference) != "file":
+        keywords = {**given.pop("keywords"), "num_classes": 0}
+        return load_predictor(reference, provider, keywords=keywords, **given)
+    predictor = load_predictor(reference, provider, **given)
+    if predictor.origin.get("output") != "pooler_output":
+        raise ConfigError(
+            f"{reference!r} is an exported file and returns {predictor.origin.get('output')}; "
+            "embed takes a name, a directory, or the model_embeddings.onnx of export --embeddings"
+        )
+    return predictor
+
+
+def _write_archive(
+    predictor: Predictor, folder: str, out: str, as_json: bool, batch_size: int, on_unreadable: str
+) -> str:
+    from dataclasses import asdict
+
+    from ..data.image_listing import list_folder, skipped_remark, without_unreadable
+    from ..evaluation.embeddings import write_embeddings
+
+    listing = list_folder(folder)
+    names, skipped = list(listing.names), []
+    if on_unreadable == "skip":
+        bad = set(without_unreadable(listing.paths)[1])
+        skipped = [name for name, path in zip(names, listing.paths, strict=True) if path in bad]
+        names = [name for name in names if name not in skipped]
+    say(listing.remark(), skipped_remark(skipped))
+    with rows_progress(len(names), "embedding", as_json) as advance:
+        written = write_embeddings(predictor, folder, names, out, batch_size, advance)
+    if as_json:
+        return to_json(asdict(written), indent=2, ensure_ascii=False)
+    return (
+        f"{written.path}: {written.images} images, {written.features} features each, "
+        f"by {written.model}"
+    )

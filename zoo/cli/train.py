@@ -1,0 +1,377 @@
+"""train: from a model name and images to a run directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..files.json_text import to_json
+from ._console import table
+from ._options import SEED, ImageSize, json_or_text, say, unreadable_option
+from ._references import ModelReference, complete_data, complete_recipe
+
+if TYPE_CHECKING:
+    from ..training.job import Job, TrainingResult
+    from ..training.machine import Machine
+
+
+# Options that change one field of the recipe each.
+RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
+# Options that say how this computer takes part.
+MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["depth=3", "gating=fixed"]`` -> values as `json_or_text` reads them.
+
+    Raises: click.BadParameter.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
+        found[key] = json_or_text(text)
+    return found
+
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        shell_complete=complete_data,
+        metavar="NAME|DIR|KIND:DIR",
+        help="digits, fashion_mnist, a folder of class folders, or fashion_mnist:DIR, cifar10:DIR, "
+        "cifar100:DIR, imagenet:DIR.",
+    ),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run directory."),
+    click.option(
+        "--recipe",
+        shell_complete=complete_recipe,
+        metavar="NAME",
+        help="Default: by data and model; docs/training.md.",
+    ),
+    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
+    click.option("--batch-size", type=click.IntRange(2), help="Of all processes together."),
+    click.option("--lr", type=float, help="At the recipe's reference batch."),
+    click.option("--seed", type=SEED, help="Default: 0."),
+    click.option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Mixed precision."),
+    click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Recipe field."),
+    click.option("--config", multiple=True, metavar="KEY=VALUE", help="Keyword of the model."),
+    click.option("--img-size", type=ImageSize(8), help="Of the input, in pixels: 224 or 192,256."),
+    click.option("--finetune-from", metavar="REF", help="Start from these weights."),
+    click.option(
+        "--from-scratch",
+        is_flag=True,
+        help="Random weights. Default for a folder: the model's own weights, where they exist.",
+    ),
+    click.option("--freeze", multiple=True, metavar="PART", help="'backbone' or a module."),
+    click.option(
+        "--fraction",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        help="Of the images; as many are seen.",
+    ),
+    unreadable_option(),
+    click.option("--overwrite", is_flag=True, help="Replace a finished directory at OUT."),
+    click.option("--resume", is_flag=True, help="Continue the run in OUT, or begin it."),
+    click.option(
+        "--export",
+        multiple=True,
+        type=click.Choice(["onnx", "torchscript", "pt2"]),
+        help="Verified, in OUT.",
+    ),
+    click.option("--diagnostics", is_flag=True, help="Log attention to OUT/diagnostics.jsonl."),
+    click.option("--tensorboard", is_flag=True, help="Log to OUT/tensorboard."),
+    click.option(
+        "--probe", type=click.Choice(["linear", "knn"]), help="Classify frozen features instead."
+    ),
+    click.option("--sweep", metavar="FILE|NAME", help="A grid of runs; docs/training.md."),
+    click.option("--reproduce", metavar="NAME", help="Train bundled weights again."),
+    click.option("--workers", type=click.IntRange(0), help="That decode. Default: by the cores."),
+    click.option(
+        "--threads",
+        type=click.IntRange(0),
+        default=0,
+        help="That compute. Default: the cores available (affinity, quota).",
+    ),
+    click.option("--micro-batch", type=click.IntRange(0), default=0, help="Images at once."),
+    click.option("--cpu", is_flag=True, help="Stay off the GPU."),
+    click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON."),
+)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options of train, as a decorator."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("train")
+@click.argument("model", type=ModelReference(), required=False, default="")
+@training_options
+def train_command(model: str, **options: Any) -> None:
+    """Train MODEL (an architecture of `convattn list`) and write a run directory.
+
+    The best epoch by validation accuracy is kept; the test part is measured once, at the end.
+    `accelerate launch` and `torchrun` run the same command on many GPUs: a step has the same images
+    however many processes share it.
+    """
+    given = sum(bool(options[name]) for name in ("sweep", "reproduce", "probe"))
+    if given > 1:
+        raise click.UsageError("give one of --sweep, --reproduce and --probe")
+    if options["sweep"]:
+        run_sweep_command(model, options)
+        return
+    if options["reproduce"]:
+        _reproduce(model, options)
+        return
+    job = make_job(model, options)
+    if options["probe"]:
+        _probe(job, options)
+        return
+    _finish(_train(job, options), job, options)
+
+
+def make_job(model: str, options: dict[str, Any]) -> Job:
+    """The job that the options describe. Raises: click.UsageError, ConfigError."""
+    from ..training.defaults import choose_defaults
+    from ..training.job import Job
+    from ..training.recipe import scaled
+    from ..training.recipes import get_recipe
+
+    if not model:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    if not options["data"]:
+        raise click.UsageError("Missing option '--data'.")
+    if options["from_scratch"] and options["finetune_from"]:
+        raise click.UsageError("give one of --from-scratch and --finetune-from")
+    config, size = key_values(options["config"]), options["img_size"]
+    start = options["finetune_from"] or ("" if options["from_scratch"] else None)
+    fields = key_values(options["fields"])
+    chosen = choose_defaults(
+        model, options["data"], start=start, img_size=size, config=config,
+        epochs=options["epochs"] or fields.get("epochs"),
+    )  # fmt: skip
+    if not options["recipe"] and _speaks():
+        click.echo(chosen.reason, err=True)
+    recipe = get_recipe(options["recipe"]) if options["recipe"] else chosen.recipe
+    recipe = scaled(recipe, **fields)
+    recipe = scaled(recipe, **{name: options[name] for name in RECIPE_FIELDS})
+    return Job(
+        model=model,
+        data=options["data"],
+        recipe=recipe,
+        fraction=options["fraction"],
+        finetune_from=chosen.start,
+        freeze=tuple(options["freeze"]),
+        img_size=size,
+        config=config,
+        on_unreadable=options["on_unreadable"],
+    )
+
+
+def _speaks() -> bool:
+    """Whether this is the process of a training that writes to the screen."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _machine(options: dict[str, Any]) -> Machine:
+    from ..training.machine import Machine
+
+    return Machine(**{name: options[name] for name in MACHINE_FIELDS})
+
+
+def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
+    """Train and export. Returns: None for a run that was finished before."""
+    from ..training.baseline import baseline_of
+    from ..training.run import is_finished, open_parts, train_model
+    from ._watch import watching
+
+    out = options["out"]
+    if options["resume"] and is_finished(out, job):
+        click.echo(f"{out} is finished; nothing to continue", err=True)
+        return None
+    parts = open_parts(job)
+    baseline = baseline_of(job.data, parts) if _speaks() else None
+    _say_what_is_left_out(job, parts)
+    if baseline is not None:
+        click.echo(baseline.summary(), err=True)
+    with watching(job, options) as watch:
+        result = train_model(
+            job,
+            out,
+            machine=_machine(options),
+            watch=watch,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            baseline=baseline,
+        )
+    for warning in result.warnings(baseline) if _speaks() else ():
+        click.echo(f"warning: {warning}", err=True)
+    return result
+
+
+def _say_what_is_left_out(job: Job, parts: Callable[[str], Any]) -> None:
+    """Files of a folder that are no images, and images that cannot be read."""
+    from ..data.image_listing import list_folder, skipped_remark
+    from ..data.opening import parse_spec
+
+    if parse_spec(job.data)[0] == "folder" and _speaks():
+        found = [parts(name) for name in ("train", "validation", "test")]
+        skipped = {path for images in found if images is not None for path in images.skipped}
+        say(list_folder(job.data).remark(nested=False), skipped_remark(sorted(skipped)))
+
+
+def _finish(result: TrainingResult | None, job: Job, options: dict[str, Any], **extra: Any) -> None:
+    """Export and report; `extra` joins the metrics in the JSON."""
+    from ..files.listed import read_document
+    from ..training.learner import is_main_process
+    from ..training.run import DOCUMENT, METRICS
+
+    if result is not None and not is_main_process():
+        return
+    out: Path = options["out"]
+    if options["export"]:
+        _export(out, tuple(options["export"]))
+    if options["as_json"]:
+        metrics = read_document(DOCUMENT, out / METRICS)
+        click.echo(to_json({**metrics, **extra}, indent=2))
+        return
+    if result is None:
+        return
+    click.echo(summary(result))
+    size = (out / "model.safetensors").stat().st_size
+    click.echo(f"wrote {out}/model.safetensors ({size / 1e6:.2f} MB), config.json, metrics.json")
+    click.echo(f"next: convattn predict {out} IMAGE, or convattn export {out} --out DIR")
+    click.echo(
+        f"or complete {out}/CARD.md: convattn bundle {out} --out DIR writes all that the Hub needs"
+    )
+
+
+def summary(result: TrainingResult) -> str:
+    """One line: the best epoch and the accuracies."""
+    text = (
+        f"best epoch {result.best.epoch} of {result.recipe.total_epochs}: validation "
+        f"{result.best.validation.percent:.1f} %"
+    )
+    if result.test is not None:
+        low, high = result.test.interval_percent
+        text += f", test {result.test.percent:.1f} % ({low:.1f} to {high:.1f} at 95 %)"
+    return f"{text}, {result.seconds:.0f} s"
+
+
+def _export(out: Path, formats: tuple[str, ...]) -> None:
+    """Add verified exports of the run to its directory; its manifest then lists both."""
+    from export.directory import export_model
+
+    from ..factory.create import create_model
+    from .verify import parity_table
+
+    model = create_model(str(out), pretrained=True).eval()
+    report = export_model(model, out, formats).report
+    click.echo(parity_table(report), err=True)
+
+
+def _reproduce(model: str, options: dict[str, Any]) -> None:
+    """Train the weights of a record again, by its recipe and seed, and compare."""
+    from ..catalog.registry import get_record
+    from ..errors import NoWeightsError, ParityError
+    from ..training.job import Job
+    from ..training.learner import is_main_process
+    from ..training.recipe import scaled
+    from ..training.recipes import get_recipe
+    from ..training.report import compare_with_release
+
+    if model or options["recipe"]:
+        raise click.UsageError("--reproduce takes model, data and recipe from the record")
+    record = get_record(options["reproduce"])
+    weights = record.selected
+    if weights is None or not weights.recipe:
+        raise NoWeightsError(
+            f"no recipe is recorded for weights of {options['reproduce']}, so they cannot be "
+            "trained again; `convattn info MODEL` shows which weights have one"
+        )
+    recipe = scaled(get_recipe(weights.recipe), seed=weights.seed, epochs=options["epochs"])
+    job = Job(
+        model=record.name,
+        data=weights.tag,
+        recipe=recipe,
+        img_size=weights.input.size if weights.input else None,
+        config=weights.overrides,
+    )
+    result = _train(job, options)
+    if not is_main_process():
+        return
+    found = compare_with_release(weights.name, weights.sha256, options["out"], job.data)
+    _finish(result, job, options, reproduction=found.to_dict())
+    if not found:
+        raise ParityError(found.summary(), code="not_reproduced")
+    click.echo(found.summary(), err=options["as_json"])
+
+
+def _probe(job: Job, options: dict[str, Any]) -> None:
+    """Classify frozen features."""
+    from ..training.probe import probe
+
+    found = probe(job, options["probe"], options["out"])
+    if options["as_json"]:
+        click.echo(to_json(found.to_dict(), indent=2))
+        return
+    click.echo(found.summary())
+
+
+def run_sweep_command(model: str, options: dict[str, Any]) -> None:
+    """Run the grid that the options name; MODEL, --data, --recipe and --set replace its own."""
+    from ..training.machine import Machine
+    from ..training.sweep import get_grid, run_sweep
+
+    grid = get_grid(options["sweep"])
+    own = {"model": model, "data": options["data"], "recipe": options["recipe"]}
+    grid = replace(grid, **{key: value for key, value in own.items() if value})
+    fields = {name: options[name] for name in RECIPE_FIELDS if name != "seed"}
+    fields = {key: value for key, value in fields.items() if value is not None}
+    grid = replace(grid, set={**grid.set, **key_values(options["fields"]), **fields})
+    if options["seed"] is not None:
+        grid = replace(grid, seeds=(options["seed"],))
+    machine = Machine(**{name: options[name] for name in MACHINE_FIELDS})
+
+    def on_run(done: int, total: int, row: dict[str, Any]) -> None:
+        found = row.get("error") or f"validation {row['validation']['acc1_percent']:.1f} %"
+        click.echo(f"{done}/{total}  {row['run']}  {found}", err=True)
+
+    content = run_sweep(grid, options["out"], machine, on_run)
+    if options["as_json"]:
+        click.echo(to_json(content, indent=2))
+        return
+    click.echo(sweep_table(content["rows"]))
+    click.echo(f"wrote {options['out']}/sweep.json")
+
+
+def sweep_table(rows: list[dict[str, Any]]) -> str:
+    """One line for each setting and fraction: mean over the seeds, and the range."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = ", ".join(f"{k}={v}" for k, v in row["settings"].items()) or "as registered"
+        groups.setdefault((key, row["fraction"]), []).append(row)
+    lines = [
+        (key, f"{100 * fraction:g} %", str(len(group)), *(_mean(group, p) for p in _PARTS))
+        for (key, fraction), group in groups.items()
+    ]
+    header = ("settings", "images", "seeds", *_PARTS)
+    return table(header, lines, right=(1, 2, 3, 4))
+
+
+_PARTS = ("validation", "test")
+
+
+def _mean(group: list[dict[str, Any]], part: str) -> str:
+    found = [row[part]["acc1_percent"] for row in group if row[part] is not None]
+    if not found:
+        return "-"
+    return f"{sum(found) / len(found):.1f} ({min(found):.1f} to {max(found):.1f})"

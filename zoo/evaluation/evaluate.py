@@ -1,0 +1,283 @@
+"""Accuracy, calibration and confusion of any function from images to logits, streaming."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.dataset import align_labels, check_width
+from ..errors import ConfigError, DatasetError
+from .intervals import bootstrap, wilson
+from .metrics import (
+    CUTOFF,
+    Reliability,
+    at_cutoff,
+    class_accuracies,
+    confusion_matrix,
+    cutoff_counts,
+    reliability,
+    summarize,
+)
+from .outcomes import Outcomes, check_definition, judge
+from .predictor import softmax
+
+if TYPE_CHECKING:
+    from ..data.dataset import ImageDataset
+
+
+Array = np.ndarray[Any, Any]
+Logits = Callable[[Sequence[Array]], Array]
+
+# Name in `summarize` -> (name in JSON, factor): shares of images are in percent there.
+_JSON_NAMES = {
+    "acc1": ("acc1_percent", 100.0),
+    "acc5": ("acc5_percent", 100.0),
+    "acc90": ("acc90_percent", 100.0),
+    "frequency90": ("frequency90_percent", 100.0),
+    "unconfidence": ("unconfidence_percent", 100.0),
+}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Correct predictions out of a number of images."""
+
+    correct: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """Accuracy in percent."""
+        return 100.0 * self.correct / self.total
+
+    @property
+    def interval_percent(self) -> tuple[float, float]:
+        """Wilson score interval of 95 %, in percent."""
+        low, high = wilson(self.correct, self.total)
+        return 100 * low, 100 * high
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, rounded to what the counts support."""
+        return {
+            "correct": self.correct,
+            "total": self.total,
+            "acc1_percent": round(self.percent, 3),
+            "interval95_percent": [round(bound, 3) for bound in self.interval_percent],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model did with a data set.
+
+    Args:
+        dataset: its name.
+        labels: class names in the order of the logits.
+        outcomes: of every image that could be read.
+        definition: of the metrics, "textbook" or "how-do-vits-work".
+        values: metric -> value, see `zoo.metrics.summarize`; NaN where undefined.
+        intervals: metric -> 95 % interval, for those that have one.
+        skipped: images that could not be read.
+        data_sha256: of class names, pixels and class numbers, in order.
+        bins, cutoffs: see `evaluate`.
+    """
+
+    dataset: str
+    labels: tuple[str, ...]
+    outcomes: Outcomes
+    definition: str
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    skipped: tuple[str, ...]
+    data_sha256: str
+    bins: int | None = None
+    cutoffs: tuple[float, ...] = ()
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Top-1."""
+        return Accuracy(int(self.outcomes.correct.sum()), len(self.outcomes))
+
+    @property
+    def confusion(self) -> Array:
+        """Counts of (target, prediction), int64 (C, C)."""
+        return confusion_matrix(self.outcomes)
+
+    @property
+    def reliability(self) -> Reliability:
+        """Points of the reliability diagram."""
+        return reliability(self.outcomes, self.definition, self.bins)
+
+    def classes(self) -> list[dict[str, Any]]:
+        """Accuracy of each class that occurs: label, acc1_percent, and `Accuracy.to_dict`."""
+        matrix = self.confusion
+        shares = class_accuracies(matrix, self.definition)
+        rows = []
+        for number in np.flatnonzero(matrix.sum(-1)):
+            found = Accuracy(int(matrix[number, number]), int(matrix[number].sum()))
+            row = {"label": self.labels[number], **found.to_dict()}
+            rows.append({**row, "acc1_percent": round(100 * float(shares[number]), 3)})
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; a metric that is undefined is null. The confusion matrix is given up to 100
+        classes.
+        """
+        return {
+            **self.accuracy.to_dict(),
+            "definition": self.definition,
+            "metrics": {json_name(name): self._metric(name) for name in self.values},
+            **({"cutoffs": self.at_cutoffs()} if self.cutoffs else {}),
+            "classes": self.classes(),
+            "reliability": self.reliability.to_dict(),
+            "confusion_matrix": self.confusion.tolist() if len(self.labels) <= 100 else None,
+            "skipped": list(self.skipped),
+            "data_sha256": self.data_sha256,
+        }
+
+    def at_cutoffs(self) -> list[dict[str, float | None]]:
+        """`metrics.at_cutoff` for each of the cutoffs; null where undefined."""
+        rows = [at_cutoff(self.outcomes, cutoff, self.definition) for cutoff in self.cutoffs]
+        return [
+            {name: round(v, 6) if math.isfinite(v) else None for name, v in row.items()}
+            for row in rows
+        ]
+
+    def _metric(self, name: str) -> dict[str, Any]:
+        factor = _JSON_NAMES.get(name, ("", 1.0))[1]
+        value, interval = self.values[name], self.intervals.get(name)
+        return {
+            "value": round(factor * value, 6) if math.isfinite(value) else None,
+            "interval95": [round(factor * bound, 6) for bound in interval] if interval else None,
+        }
+
+
+def json_name(metric: str) -> str:
+    """A metric's name in JSON, with its unit."""
+    return _JSON_NAMES.get(metric, (metric, 1.0))[0]
+
+
+def evaluate(
+    logits: Logits,
+    dataset: ImageDataset,
+    *,
+    labels: Sequence[str] = (),
+    definition: str = "textbook",
+    batch_size: int = 32,
+    on_unreadable: str = "stop",
+    resamples: int = 1000,
+    bins: int | None = None,
+    cutoffs: Sequence[float] = (),
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Evaluation:
+    """Run `logits` over a data set, a batch at a time; 49 bytes are kept of each image.
+
+    Args:
+        logits: a list of uint8 images (H, W, 3) -> array (B, C), e.g. `Predictor.logits`.
+        labels: class names of the logits. Where they are the data's in another order, classes are
+            matched by name; empty means the data's order.
+        definition: "textbook" or "how-do-vits-work", whose NLL depends on the batches.
+        on_unreadable: "stop" raises at the first unreadable image; "skip" counts them.
+        resamples: of the bootstrap, for the metrics that are no share of a count; 0 leaves their
+            intervals out.
+        bins: of the calibration errors and the diagram; None: 15, "how-do-vits-work": 10.
+        cutoffs: further confidences in [0, 1) above which a prediction counts as certain.
+        on_batch: called with the number of images done in each batch.
+    Raises: DatasetError if classes do not fit or no image can be read; ImageError and its like;
+        InputError for logits that are not finite.
+    """
+    check_definition(definition)
+    _check_bins(bins, cutoffs)
+    names, mapping = align_labels(tuple(labels), dataset.labels, dataset.name)
+    digest = hashlib.sha256(json.dumps(dataset.labels).encode())
+    skipped = list(dataset.skipped)
+    parts = []
+    for size, images, targets in read_batches(dataset, batch_size, on_unreadable, skipped):
+        if images:
+            _digest(digest, images, targets)
+            found = logits(images)
+            check_width(found.shape[-1], len(names), dataset.name)
+            parts.append(judge(softmax(found), mapping[targets], definition))
+        on_batch(size)
+    if not parts:
+        raise DatasetError(
+            f"none of the {len(dataset)} images of {dataset.name} can be read; check the files, or "
+            'pass on_unreadable="stop" to see the first error',
+            code="no_images",
+        )
+    outcomes = Outcomes.join(parts)
+    values = summarize(outcomes, definition, bins=bins)
+    intervals = _intervals(outcomes, definition, resamples, bins)
+    return Evaluation(
+        dataset.name, names, outcomes, definition, values, intervals, tuple(skipped),
+        digest.hexdigest(), bins, tuple(cutoffs),
+    )  # fmt: skip
+
+
+def _check_bins(bins: int | None, cutoffs: Sequence[float]) -> None:
+    if bins is not None and bins < 1:
+        raise ConfigError(f"bins must be at least 1; got {bins}")
+    if not all(0 <= cutoff < 1 for cutoff in cutoffs):
+        raise ConfigError(f"cutoffs must be in [0, 1); got {', '.join(map(str, cutoffs))}")
+
+
+def read_batches(
+    dataset: ImageDataset, batch_size: int, on_unreadable: str, skipped: list[str]
+) -> Iterator[tuple[int, list[Array], Array]]:
+    """(images tried, images read, their class numbers), in order; names of the others go to
+    `skipped`.
+    """
+    from ..data.image_listing import check_on_unreadable
+    from ..data.image_reading import UNREADABLE
+
+    check_on_unreadable(on_unreadable)
+    for start in range(0, len(dataset), batch_size):
+        indices = range(start, min(start + batch_size, len(dataset)))
+        images, targets = [], []
+        for index in indices:
+            try:
+                image, target = dataset[index]
+            except UNREADABLE:
+                if on_unreadable == "stop":
+                    raise
+                skipped.append(dataset.describe(index))
+                continue
+            images.append(image)
+            targets.append(target)
+        yield len(indices), images, np.asarray(targets, dtype=np.int64)
+
+
+def _digest(digest: hashlib._Hash, images: Sequence[Array], targets: Array) -> None:
+    """Size, class number and pixels of every image, in order."""
+    for image, target in zip(images, targets, strict=True):
+        digest.update(np.asarray([*image.shape[:2], target], dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(image).tobytes())
+
+
+def _intervals(
+    outcomes: Outcomes, definition: str, resamples: int, bins: int | None
+) -> dict[str, tuple[float, float]]:
+    """Wilson intervals for shares of a count; the bootstrap over images for the other metrics."""
+    found = bootstrap(
+        lambda weights: summarize(outcomes, definition, weights, bins), len(outcomes), resamples
+    )
+    certain = cutoff_counts(outcomes, CUTOFF)
+    total = len(outcomes)
+    shares = {
+        "acc1": (float(outcomes.correct.sum()), total),
+        "acc5": (float(outcomes.in_top5.sum()), total),
+        "acc90": (certain.right, certain.images),
+        "frequency90": (certain.images, total),
+        "unconfidence": (certain.rest_wrong, certain.wrong + certain.rest_wrong),
+    }
+    for name, (part, whole) in shares.items():
+        found.pop(name, None)
+        if whole:
+            found[name] = wilson(part, whole)
+    return found

@@ -1,0 +1,243 @@
+"""Images in, labels and probabilities out; the same for an eager model and for an exported file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..catalog.weights_records import InputSpec
+from ..data.preprocessing import ImageLike, preprocess
+from ..errors import ConfigError, InputError
+from ..factory.description import PretrainedCfg
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, most probable first.
+
+    Args:
+        indices: class numbers.
+        labels: their names (the number itself where the model has no names).
+        probabilities: softmax of the logits, in [0, 1].
+    """
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: a list of {index, label, probability}."""
+        rows = zip(self.indices, self.labels, self.probabilities, strict=True)
+        return {"top": [{"index": i, "label": n, "probability": p} for i, n, p in rows]}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The answer for one image of a source.
+
+    Args:
+        path: of the image.
+        prediction: None if it cannot be read.
+        error: why it cannot; "" otherwise.
+    """
+
+    path: str
+    prediction: Prediction | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A function from batches to logits, with the preprocessing and the labels that belong to it.
+
+    Args:
+        forward: float32 array (B, C, H, W) -> float array (B, classes).
+        input: preprocessing.
+        labels: class names, or empty.
+        name: for messages.
+        weights_sha256: digest of the weights file, or empty where it is not known.
+        origin: what runs and where: provider, and of an exported file its name and digest.
+    Example:
+        >>> predictor = zoo.Predictor.from_model(zoo.create_model("convit_nano", pretrained=True))
+        >>> predictor("examples/digit_7.png").label
+        '7'
+    """
+
+    forward: Callable[[Array], Array]
+    input: InputSpec
+    labels: tuple[str, ...] = ()
+    name: str = "model"
+    weights_sha256: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_model(cls, model: nn.Module, mc_samples: int = 0) -> Predictor:
+        """Wrap a model made by `zoo.create_model`; it is put into eval mode.
+
+        Args:
+            mc_samples: 0, or the number of forward passes with MC dropout on; then the "logits" are
+                the logarithm of the mean of their probabilities. `torch.manual_seed` fixes the
+                masks.
+        Raises: ConfigError if the model does not say what its input is, or has no MC dropout to
+            sample from; when it is used, if the model returns feature maps.
+        """
+        import torch
+
+        cfg = PretrainedCfg.of(model)
+        if cfg is None:
+            raise ConfigError(
+                f"{type(model).__name__} has no pretrained_cfg with an InputSpec; build it with "
+                "zoo.create_model, or construct Predictor(forward, input, labels) yourself"
+            )
+        model.eval()
+        reference = next(model.parameters())
+        run = _sampled(model, mc_samples) if mc_samples else model
+
+        def forward(batch: Array) -> Array:
+            with torch.inference_mode():
+                x = torch.from_numpy(batch).to(reference.device, reference.dtype)
+                logits = run(x)
+            if not isinstance(logits, torch.Tensor):
+                raise ConfigError(
+                    f"{cfg.name} returns feature maps, not logits: nothing to predict"
+                )
+            values: Array = logits.float().cpu().numpy()
+            return values
+
+        origin = {"provider": f"torch-{reference.device.type}"}
+        return cls(forward, cfg.input, cfg.labels, cfg.name, cfg.sha256, origin)
+
+    def __call__(self, image: ImageLike, topk: int = 5) -> Prediction:
+        """Classify one image. Raises: as `predict`."""
+        return self.predict([image], topk)[0]
+
+    def predict(
+        self, images: Sequence[ImageLike], topk: int = 5, batch_size: int = 32
+    ) -> list[Prediction]:
+        """Classify images (paths, PIL images, uint8 arrays), one `Prediction` each, in order.
+
+        Raises: ImageError, ResourceError; ConfigError for a `topk` or `batch_size` below 1;
+            InputError: as `logits`.
+        """
+        if topk < 1:
+            raise ConfigError(f"topk must be at least 1; got {topk}")
+        return [self.top(row, topk) for batch in self._batches(images, batch_size) for row in batch]
+
+    def logits(self, images: Sequence[ImageLike], batch_size: int = 32) -> Array:
+        """Logits of images.
+
+        Returns: float32 (len(images), classes).
+        Raises: as `predict`; InputError for no images, or (code "not_finite") for logits that are
+            NaN or infinite: they answer nothing.
+        """
+        if not len(images):
+            raise InputError("no images to classify; pass at least one", code="no_images")
+        return np.concatenate(list(self._batches(images, batch_size)))
+
+    def _batches(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[Array]:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            yield self.outputs(np.stack([preprocess(image, self.input) for image in chunk]), chunk)
+
+    def outputs(self, batch: Array, images: Sequence[ImageLike]) -> Array:
+        """What the model returns for a batch that is prepared.
+
+        Args:
+            batch: float32 (B, C, H, W).
+            images: where it comes from, for messages.
+        Raises: InputError (code "not_finite").
+        """
+        found = self.forward(batch)
+        self._check_finite(found, images)
+        return found
+
+    def stream(
+        self,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        topk: int = 5,
+        *,
+        batch_size: int = 32,
+        workers: int = 0,
+        on_unreadable: str = "stop",
+        column: str = "",
+    ) -> Iterator[Row]:
+        """Classify any number of images in constant memory, decoding while the model computes.
+
+        Args:
+            source: a folder, a list of files (.txt), parquet files, tar archives, or image files.
+            batch_size: images that the model sees at once.
+            workers: threads that decode; 0: as many as there are cores.
+            on_unreadable: "stop", or "skip": the row of such an image has an `error`.
+            column: of a parquet file; "" finds it.
+        Returns: one `Row` an image, in the order of the source.
+        Raises: as `predict`; as `zoo.evaluation.batch.sources.open_source`.
+        """
+        from .batch.sources import open_source
+        from .batch.stream import answers
+
+        if topk < 1:
+            raise ConfigError(f"topk must be at least 1; got {topk}")
+        images = open_source(source, column)
+        how = {"batch_size": batch_size, "workers": workers, "on_unreadable": on_unreadable}
+        for found in answers(self.outputs, self.input, images, **how):
+            prediction = None if found.values is None else self.top(found.values, topk)
+            yield Row(found.path, prediction, found.error)
+
+    def _check_finite(self, logits: Array, images: Sequence[ImageLike]) -> None:
+        bad = np.flatnonzero(~np.isfinite(logits.reshape(len(logits), -1)).all(1))
+        if len(bad):
+            image = images[int(bad[0])]
+            shown = f"of {os.fspath(image)!r}" if isinstance(image, str | os.PathLike) else "of one"
+            raise InputError(
+                f"{self.name[:80]} returns NaN or infinity for {len(bad)} of {len(logits)} images, "
+                f"first {shown}: its weights or its file are damaged, or float16 overflows",
+                code="not_finite",
+            )
+
+    def top(self, logits: Array, topk: int) -> Prediction:
+        """The most probable classes. Args: logits: (classes,)."""
+        probabilities = softmax(logits)
+        order = np.argsort(-probabilities, kind="stable")[:topk]
+        return Prediction(
+            tuple(int(i) for i in order),
+            tuple(self.labels[i] if self.labels else str(i) for i in order),
+            tuple(float(probabilities[i]) for i in order),
+        )
+
+
+def _sampled(model: nn.Module, mc_samples: int) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    from ..layers.mc_dropout import mc_predict, mc_sampling
+
+    try:
+        with mc_sampling(model):
+            pass
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    least = torch.finfo(torch.float32).tiny  # a probability that underflowed stays comparable
+    return lambda x: mc_predict(model, x, mc_samples).probabilities.clamp_min(least).log()
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax over the last axis, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    total: Array = shifted / shifted.sum(axis=-1, keepdims=True)
+    return total

@@ -1,0 +1,1 @@
+"""A checkpoint made elsewhere becomes a model directory."""

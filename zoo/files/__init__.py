@@ -1,0 +1,1 @@
+"""Bytes on disk and from afar, verified on every read. No torch."""

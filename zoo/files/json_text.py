@@ -1,0 +1,23 @@
+"""JSON as every reader accepts it: NaN and infinity become null. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def json_numbers(value: Any) -> Any:
+    """`value` with null for numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {key: json_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_json(value: Any, indent: int | None = None, ensure_ascii: bool = True) -> str:
+    """The text of JSON values; whatever is printed or written for others is made here."""
+    return json.dumps(
+        json_numbers(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False
+    )

@@ -1,0 +1,261 @@
+"""Maps from inside a model: what `zoo.create_model(..., features_only=True)` returns.
+
+The form is timm's: a module that returns a list of maps, with `feature_info.channels()` and
+`.reduction()` for what is built on top, e.g. torchvision's `FeaturePyramidNetwork`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+
+class FeatureInfo(list[dict[str, Any]]):
+    """`feature_info` with timm's accessors; without `idx` they speak of the features returned.
+
+    Args:
+        info: one dict for each feature of the model: `module`, `num_chs`, `reduction`.
+        out_indices: numbers of the features returned, in this order.
+    """
+
+    def __init__(self, info: Sequence[Mapping[str, Any]], out_indices: Sequence[int]) -> None:
+        super().__init__({**entry, "index": i} for i, entry in enumerate(info))
+        self.out_indices = tuple(out_indices)
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One entry: of the features returned, or of those of `idx`."""
+        if isinstance(idx, int):
+            return self[idx][key]
+        return [self[i][key] for i in (self.out_indices if idx is None else idx)]
+
+    def get_dicts(
+        self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Several entries, or all."""
+        chosen = [self[i] for i in (self.out_indices if idx is None else idx)]
+        return [{k: entry[k] for k in (entry if keys is None else keys)} for entry in chosen]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels of the maps."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Pixels of the image for each pixel of the maps."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Modules that the maps come out of."""
+        return self.get("module", idx)
+
+
+class FeatureNet(nn.Module):
+    """A model that returns maps from inside, without what lies behind the last of them.
+
+    Args:
+        model: a classifier of the zoo; it is cut down in place.
+        out_indices: entries of `model.feature_info`, as in timm: the last n, or a list in the order
+            wanted. None means the last feature of every resolution.
+    Shape: (B, in_chans, H, W) -> list of (B, C, h, w), without class tokens and without norm.
+    Raises: ConfigError for an index that does not exist, or another kind of model.
+    """
+
+    def __init__(self, model: nn.Module, out_indices: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        if not hasattr(model, "forward_intermediates"):
+            raise ConfigError(
+                f"{type(model).__name__} has no forward_intermediates; expected a model of the zoo"
+            )
+        info = model.feature_info
+        wanted = last_of_each_resolution(info) if out_indices is None else out_indices
+        try:
+            taken = model.prune_intermediate_layers(wanted, prune_norm=True)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"out_indices={out_indices!r}: {error}") from None
+        if not isinstance(wanted, int):
+            taken = [len(info) + index if index < 0 else index for index in wanted]
+        self.out_indices = tuple(taken)
+        self.feature_info = FeatureInfo(info, taken)
+        self.in_chans = model.in_chans
+        self.pretrained_cfg = _of_features(model.pretrained_cfg)
+        self.norm = getattr(model, "features_only", False)  # dense prediction has its own norms
+        self.model = model
+
+    @property
+    def default_cfg(self) -> Any:
+        """timm's older name of `pretrained_cfg`."""
+        return self.pretrained_cfg
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) -> maps (B, channels, h, w) in the order of `out_indices`."""
+        maps = self.model.forward_intermediates(
+            x, self.out_indices, norm=self.norm, stop_early=True, intermediates_only=True
+        )
+        found = dict(zip(sorted(set(self.out_indices)), maps, strict=True))
+        return [found[index] for index in self.out_indices]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As on the model."""
+        self.model.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """As on the model."""
+        return {f"model.{name}" for name in self.model.no_weight_decay()}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """As on the model."""
+        groups = self.model.group_matcher(coarse)
+        blocks = [(_inside_model(pattern), order) for pattern, order in groups["blocks"]]
+        return {"stem": _inside_model(groups["stem"]), "blocks": blocks}
+
+
+def _inside_model(pattern: str) -> str:
+    return pattern.replace("^", r"^model\.", 1)
+
+
+def features_of(model: Any, out_indices: int | Sequence[int] | None = None) -> nn.Module:
+    """A model that returns maps. A family with a form of its own for dense prediction (FCViT) takes
+    that form. Raises: as `FeatureNet`.
+    """
+    if not hasattr(model, "make_features_only"):
+        return FeatureNet(model, out_indices)
+    model.make_features_only()
+    if out_indices is not None:
+        return FeatureNet(model, out_indices)
+    cfg = model.pretrained_cfg
+    args = {**cfg.model_args, "features_only": True}
+    model.pretrained_cfg = replace(_of_features(cfg), model_args=args)
+    model.feature_info = FeatureInfo(model.feature_info, range(len(model.feature_info)))
+    found: nn.Module = model
+    return found
+
+
+def last_of_each_resolution(info: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of the deepest feature of every `reduction`, e.g. one for each stage."""
+    return list({entry["reduction"]: i for i, entry in enumerate(info)}.values())
+
+
+def _of_features(cfg: Any) -> Any:
+    return cfg and replace(cfg, num_classes=0, labels=(), sha256="")
+
+
+class BlockSequence:
+    """Blocks with their names, in the order they run; running them all is running the model.
+
+    Iterating gives pairs (name, block), also as `names`, `values()` and `items()`; ``blocks[3]`` is
+    a pair, ``blocks["blocks.3"]`` a block, a slice is a shorter sequence.
+
+    Args: pairs: names and modules, each a function of one tensor.
+    Shape: what the first block takes -> what the last one returns.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, nn.Module]]) -> None:
+        self._pairs = list(pairs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for _, block in self._pairs:
+            x = block(x)
+        return x
+
+    def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, key: int) -> tuple[str, nn.Module]: ...
+    @overload
+    def __getitem__(self, key: str) -> nn.Module: ...
+    @overload
+    def __getitem__(self, key: slice) -> BlockSequence: ...
+    def __getitem__(
+        self, key: int | str | slice
+    ) -> tuple[str, nn.Module] | nn.Module | BlockSequence:
+        if isinstance(key, slice):
+            return BlockSequence(self._pairs[key])
+        return dict(self._pairs)[key] if isinstance(key, str) else self._pairs[key]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the blocks: those of the model's modules, or of a parameter that a step adds."""
+        return [name for name, _ in self._pairs]
+
+    def items(self) -> list[tuple[str, nn.Module]]:
+        """Pairs (name, block)."""
+        return list(self._pairs)
+
+    def values(self) -> list[nn.Module]:
+        """The blocks."""
+        return [block for _, block in self._pairs]
+
+    def without(self, *names: str) -> BlockSequence:
+        """The sequence with these blocks left out: a lesion. Their shapes must allow it.
+
+        Raises: ConfigError for a name that is not in the sequence.
+        """
+        unknown = set(names) - set(self.names)
+        if unknown:
+            raise ConfigError(f"no blocks {sorted(unknown)}; there are {', '.join(self.names)}")
+        return BlockSequence(pair for pair in self._pairs if pair[0] not in names)
+
+
+class _Entered:
+    """Height and width of the images that entered a sequence last."""
+
+    size: tuple[int, int] | None = None
+
+
+class StepBlock(nn.Module):
+    """A step of a model that is more than one of its modules called on a tensor.
+
+    It may check and pad images, know the patch grid, add a class token, or pool. The grid is that
+    of the images which last went through the first block of the same sequence.
+    """
+
+    def __init__(self, model: nn.Module, number: int, name: str, entered: _Entered) -> None:
+        super().__init__()
+        self._steps = model.steps
+        self._number = number
+        self._entered = entered
+        inner = dict(model.named_modules()).get(name)
+        if inner is not None:
+            self.module = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._number == 0:  # of another rank it is refused by the model's own check
+            self._entered.size = (x.shape[2], x.shape[3]) if x.ndim == 4 else (1, 1)
+        if self._entered.size is None:
+            raise ValueError("run the sequence from its first block: the patch grid is not known")
+        _, step = self._steps(self._entered.size)[self._number]
+        return step(x)
+
+
+def to_blocks(model: nn.Module) -> BlockSequence:
+    """The blocks of a model of the zoo, from images to logits; parameters are the model's own.
+
+    Blocks are those modules of the model that take one tensor, and `StepBlock`s for what else
+    happens: the way in, class tokens, the head.
+
+    Raises: ConfigError for another kind of model.
+    Example:
+        >>> blocks = zoo.to_blocks(zoo.create_model("convit_nano").eval())
+        >>> blocks.names
+        ['patch_embed', 'blocks.0', 'blocks.1', 'blocks.2', 'cls_token', 'blocks.3', 'norm', 'head']
+        >>> for name, block in blocks:
+        ...     x = block(x)
+    """
+    if not hasattr(model, "steps"):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be taken apart; to_blocks takes classifiers that "
+            "zoo.create_model built"
+        )
+    entered = _Entered()
+    return BlockSequence(
+        (name, step if isinstance(step, nn.Module) else StepBlock(model, i, name, entered))
+        for i, (name, step) in enumerate(model.steps((1, 1)))
+    )

@@ -1,0 +1,158 @@
+"""How to train, as data: `Recipe`, and how one changes. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_type_hints
+
+from ..catalog.checked_json import JsonError, conform
+from ..errors import ConfigError, suggestion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Args:
+        name, source: what to call it, and whose it is.
+        epochs: passes over the data, warm-up included unless `warmup_prefix`.
+        batch_size: images per step over all processes, so that one process and eight take the same
+            steps.
+        optimizer: "adamw" or "sgd" (momentum, not Nesterov's).
+        lr, lr_batch: the rate is ``lr * batch_size / lr_batch``, or `lr` itself if `lr_batch` is 0.
+        weight_decay, decay_all: decay also one-dimensional parameters, and those that the model's
+            `no_weight_decay` names.
+        schedule: "cosine" to `min_lr`, or "steps": times `step_factor` at the epochs `milestones`.
+        warmup_epochs, warmup_lr, warmup_prefix: linear per step from `warmup_lr`; a prefix comes
+            before `epochs`, otherwise it is part of them.
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        label_smoothing, mixup, cutmix: of the targets and of pairs of images; one of the two each
+            batch, with equal probability.
+        pipeline: "memory" holds all images preprocessed and changes them a little, in one go for
+            each batch: for thousands of small images. "stream" decodes and augments image by image
+            with timm's transforms, in `workers` processes.
+        rotate_degrees, shift, scale: of "memory": uniform within +-; shift is a share of the side.
+        crop: "padded" (by `crop_pad` pixels, moved), "none", or, of "stream", "resized" (a random
+            part of at least `crop_scale` of the area, random aspect).
+        flip, erase: probability that an image is mirrored, that a rectangle of it is erased.
+        interpolation, color_jitter, rand_augment, erase_mode: of "stream", as in timm.
+        repeats: augmented copies of an image in an epoch, which takes that many fewer images
+            (Hoffer et al., arXiv:1901.09335).
+        drop_path: stochastic depth; None leaves the model's own.
+        ema_decay: of the running average of the weights that is then evaluated and kept; 0: none.
+        amp: "no", "bf16" or "fp16"; "" leaves the choice to `accelerate launch`.
+        validate_every: epochs between two looks at the validation part.
+        seed: of initialisation, order, augmentation and dropout.
+    """
+
+    name: str = "custom"
+    source: str = ""
+    epochs: int = 90
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    lr: float = 2e-3
+    lr_batch: int = 64
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    schedule: str = "cosine"
+    min_lr: float = 0.0
+    milestones: tuple[int, ...] = ()
+    step_factor: float = 0.1
+    warmup_epochs: int = 5
+    warmup_lr: float = 0.0
+    warmup_prefix: bool = False
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    pipeline: str = "memory"
+    rotate_degrees: float = 10.0
+    shift: float = 0.06
+    scale: float = 0.1
+    crop: str = "none"
+    crop_pad: int = 4
+    crop_scale: float = 0.08
+    interpolation: str = "bicubic"
+    flip: float = 0.0
+    color_jitter: float = 0.0
+    rand_augment: str = ""
+    erase: float = 0.0
+    erase_mode: str = "pixel"
+    repeats: int = 1
+    drop_path: float | None = None
+    ema_decay: float = 0.99
+    amp: str = ""
+    validate_every: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Recipe).items():
+            value = getattr(self, name)
+            try:
+                conform(kind, value, name)
+            except JsonError as error:
+                raise ConfigError(f"recipe: {error}") from None
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"recipe: {name} must be finite; got {value}")
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                known = ", ".join(repr(choice) for choice in allowed)
+                raise ConfigError(f"recipe: {name} must be one of {known}; got {value!r}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not value >= least:
+                raise ConfigError(f"recipe: {name} must be at least {least}; got {value}")
+        if not self.lr > 0:
+            raise ConfigError(f"recipe: lr must be positive; got {self.lr}")
+        for name in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"recipe: {name} must be in [0, 1); got {getattr(self, name)}")
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs with a warm-up prefix counted."""
+        return self.epochs + (self.warmup_epochs if self.warmup_prefix else 0)
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for this batch size."""
+        return self.lr * self.batch_size / self.lr_batch if self.lr_batch else self.lr
+
+
+_CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "steps"),
+    "pipeline": ("memory", "stream"),
+    "crop": ("resized", "padded", "none"),
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "erase_mode": ("pixel", "const", "rand"),
+    "amp": ("", "no", "bf16", "fp16"),
+}
+_LEAST = {"epochs": 1, "batch_size": 2, "repeats": 1, "warmup_epochs": 0, "lr_batch": 0}
+_LEAST |= {
+    "validate_every": 1,
+    "mixup": 0,
+    "cutmix": 0,
+    "clip_norm": 0,
+    "weight_decay": 0,
+    "seed": 0,
+    "crop_pad": 0,
+}
+
+
+def scaled(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with the fields that are not None replaced.
+
+    A warm-up longer than half of a shorter run is shortened to that. Raises: ConfigError.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    known = {entry.name for entry in fields(Recipe)}
+    for key in changes.keys() - known:
+        hint = suggestion(key, known) or f"; it has {', '.join(sorted(known))}"
+        raise ConfigError(f"a recipe has no field {key!r}{hint}")
+    changed = replace(recipe, **changes)
+    if "epochs" in changes and "warmup_epochs" not in changes and not changed.warmup_prefix:
+        changed = replace(changed, warmup_epochs=min(changed.warmup_epochs, changed.epochs // 2))
+    return changed

@@ -1,0 +1,143 @@
+"""The network that training starts from: new, or with weights; partly frozen; of another size."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..catalog._data_sets import BY_NAME
+from ..catalog.references import kind_of
+from ..catalog.registry import get_record
+from ..errors import ConfigError, suggestion
+from ..factory.building import find_class
+from ..factory.create import create_model, create_random
+from .job import Job
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+BACKBONE = "backbone"
+
+
+def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
+    """The job's model for the classes `labels`, in training mode.
+
+    Weights of `finetune_from` keep their classifier if its classes have the same names in the same
+    order; else it is new.
+
+    Raises: ConfigError, UnknownModelError, NoWeightsError.
+    """
+    import torch
+
+    _check_name(job.model)
+    source = job.finetune_from or job.model
+    architecture = _architecture(job.model)
+    settings = _settings(job, architecture)
+    classes = {"num_classes": len(labels)}
+    if not job.finetune_from:
+        if _classes_of(job.model) == len(labels):
+            classes = {}
+        model = create_random(job.model, job.recipe.seed, **settings, **classes)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.recipe.seed)
+            model = create_model(source, pretrained=True, **settings, **classes)
+            found = model.pretrained_cfg.architecture
+            if found != architecture:
+                raise ConfigError(
+                    f"--finetune-from {source} holds weights of {found}, not of {architecture}; "
+                    f"train {found}, or choose other weights"
+                )
+            if model.pretrained_cfg.labels != labels:
+                model.reset_classifier(len(labels))
+    cfg = replace(model.pretrained_cfg, labels=labels, tag="", version="", sha256="")
+    if job.size is not None:
+        cfg = replace(cfg, input=replace(cfg.input, size=job.size))
+    model.pretrained_cfg = cfg
+    return model.train()
+
+
+def _check_name(model: str) -> None:
+    if kind_of(model) in ("name", "timm"):
+        return
+    raise ConfigError(
+        f"train takes a model name; got {model!r}. To start from the weights of a directory, add "
+        f"--finetune-from {model}"
+    )
+
+
+def _architecture(model: str) -> str:
+    return get_record(model).name if kind_of(model) == "name" else model
+
+
+def _classes_of(model: str) -> int | None:
+    if kind_of(model) != "name":
+        return None
+    classes = get_record(model).config.get("num_classes", 1000)
+    return int(classes)
+
+
+def _settings(job: Job, architecture: str) -> dict[str, Any]:
+    """Constructor keywords: the job's, its image size, the recipe's stochastic depth."""
+    settings = dict(job.config)
+    known = {"img_size", "drop_path_rate"}
+    if kind_of(architecture) == "name":
+        known = set(
+            inspect.signature(find_class(get_record(architecture).family.builder)).parameters
+        )
+    if job.img_size is not None and "img_size" in known:
+        settings["img_size"] = job.img_size
+    if job.recipe.drop_path is not None and "drop_path_rate" in known:
+        settings.setdefault("drop_path_rate", job.recipe.drop_path)
+    return settings
+
+
+def freeze(model: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, ...]:
+    """Take the gradient from parameters, and training mode from the modules that hold only such.
+
+    Args:
+        names: of parameters or modules, with everything inside; "backbone" is all but the
+            classifier.
+    Returns: the modules that stay in eval mode, so that batch norm and dropout stand still.
+    Raises: ConfigError for a name that nothing has.
+    """
+    head = {id(p) for p in model.get_classifier().parameters()} if BACKBONE in names else set()
+    known = dict(model.named_parameters())
+    places = {name.rsplit(".", n)[0] for name in known for n in range(name.count(".") + 1)}
+    for name in set(names) - {BACKBONE} - places - known.keys():
+        hint = suggestion(name, places) or "; named_modules() lists them"
+        raise ConfigError(f"--freeze {name}: the model has no such part{hint}")
+    for name, parameter in known.items():
+        inside = any(name == wanted or name.startswith(f"{wanted}.") for wanted in names)
+        if inside or (BACKBONE in names and id(parameter) not in head):
+            parameter.requires_grad_(False)
+    if not names:
+        return ()
+    return tuple(
+        module
+        for module in model.modules()
+        if not any(p.requires_grad for p in module.parameters()) and not _has_head(module, head)
+    )
+
+
+def _has_head(module: nn.Module, head: set[int]) -> bool:
+    return any(id(p) in head for p in module.parameters())
+
+
+def tag_of(data: str) -> str:
+    """A weights tag for data: "cifar10:DIR" -> "cifar10", "My photos/" -> "my_photos".
+
+    A folder that is called like a data set of ours is not that data set: "old/digits" ->
+    "digits_folder".
+    """
+    if data in BY_NAME:
+        return data
+    kind, colon, place = data.partition(":")
+    name = kind if colon and place else data.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    if slug in BY_NAME and not (colon and place):
+        slug += "_folder"
+    return slug if slug[:1].isalpha() else f"data_{slug}".rstrip("_")

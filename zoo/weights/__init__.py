@@ -1,0 +1,1 @@
+"""Bytes become tensors: safetensors files, and loading them into a model."""
