@@ -13,7 +13,7 @@ from export.formats.metadata import describe
 from export.parity.reference import float64_logits
 from export.runtime.opening import open_onnx
 from export.spec import ExportSpec
-from export.speed.side_by_side import write_unverified_onnx
+from export.speed.forms import write_unverified_onnx
 from export.speed.timing import Run, limited_threads, ratio_of
 from zoo.errors import ZooError
 

@@ -11,7 +11,7 @@ from export.formats.capture import quiet, root_cause
 from export.formats.metadata import describe
 from export.runtime.opening import open_onnx
 from export.spec import INPUT_NAME, OUTPUT_NAME, ExportSpec
-from export.speed.side_by_side import write_unverified_onnx
+from export.speed.forms import write_unverified_onnx
 from export.speed.timing import Run, Say
 from zoo.errors import ConfigError, ExportError
 

@@ -23,7 +23,7 @@ from zoo.files.stages import stage
 from ..formats.axes import Axes, at_size
 from ..runtime.opening import open_listed, precision_of
 from ..runtime.placement import KNOWN_GAPS, SHAPE_OPERATORS
-from ..runtime.providers import PROVIDERS, SessionSettings
+from ..runtime.providers import LEVELS, OPENVINO, PROVIDERS, SessionSettings
 from ..runtime.session import Session
 from ..spec import ExportSpec
 from .compare import check_named, check_parity
@@ -37,6 +37,7 @@ EXTRA_FILES = {
     name: f"onnx/model_{name}.onnx"
     for name in ("embeddings", "features", "attention", "preprocessing")
 }
+_OF_TORCH = ("cpu", "cuda")  # where torch runs too
 _NOT_RUN = "compared when it was written; here there is no reference for its outputs"
 
 
@@ -69,7 +70,7 @@ class Bench:
 
 def measure_eager(bench: Bench) -> Found:
     """The model itself in float32: on the CPU the yardstick, on CUDA one more candidate."""
-    if bench.model is None or bench.provider == "tensorrt":
+    if bench.model is None or bench.provider not in _OF_TORCH:
         return (), {}
     if bench.provider == "cuda" and not _torch_has_cuda():
         return (), {"not_run": "torch sees no CUDA device"}
@@ -106,8 +107,8 @@ def measure_file(bench: Bench, file: str) -> Found:
     """
     if file.endswith(".onnx"):
         return _measure_onnx(bench, file)
-    if bench.provider == "tensorrt":
-        return (), {"not_run": "TensorRT runs .onnx files only"}
+    if bench.provider not in _OF_TORCH:
+        return (), {"not_run": f"{bench.provider} runs .onnx files only"}
     if importlib.util.find_spec("torch") is None:
         return (), {"not_run": "it needs torch, which is not installed"}
     if not (bench.trust_code or bench.manifest.digest(file) in known_digests()):
@@ -121,7 +122,7 @@ def measure_file(bench: Bench, file: str) -> Found:
 def _measure_onnx(bench: Bench, file: str) -> Found:
     rows: tuple[ParityRow, ...] = ()
     proof: dict[str, Any] = {}
-    for level in bench.levels:
+    for level in bench.levels if bench.provider != OPENVINO else (LEVELS[-1],):
         stage(file, f"comparing with float64, optimisation level {level}")
         settings = SessionSettings(provider=bench.provider, tf32=bench.tf32, level=level)
         session = open_listed(bench.directory, bench.manifest, file, settings)

@@ -69,7 +69,7 @@ def verify_directory(
 
     Args:
         directory: of a run or export, or one exported file inside one.
-        provider: "cpu", "cuda" or "tensorrt"; the graph must really run there.
+        provider: "cpu", "cuda", "tensorrt" or "openvino"; the graph must really run there.
         tf32: allow TensorFloat-32 on CUDA (judged by the looser limit of the spec).
         levels: graph optimisations of onnxruntime to run each .onnx file at.
         trust_code: run .pt and .pt2 files that this user did not export, too; else they are not

@@ -12,7 +12,7 @@ from zoo.errors import MissingDependencyError, ProviderError
 
 from .attestation import cuda_build, device, gpu_facts
 from .opening import open_onnx
-from .providers import PROVIDERS, preload_cuda
+from .providers import OPENVINO, PROVIDERS, preload_cuda
 
 # An ONNX model of one Relu, float (batch, 1, 1, 1) -> the same, opset 20, IR version 10.
 PROBE = bytes.fromhex(
@@ -39,7 +39,7 @@ def probe_providers() -> dict[str, dict[str, Any]]:
 
     Returns: provider -> {"runs", "note", "missing" (libraries), "repair" (a command, or "")}.
     """
-    return {provider: _probe(provider) for provider in PROVIDERS}
+    return {provider: _probe(provider) for provider in (*PROVIDERS, OPENVINO)}
 
 
 def _probe(provider: str) -> dict[str, Any]:
@@ -50,9 +50,12 @@ def _probe(provider: str) -> dict[str, Any]:
             session = open_onnx(path, provider)
             session.run(np.zeros((1, 1, 1, 1), np.float32))
     except MissingDependencyError as error:
-        repair = "pip install onnxruntime-gpu"
+        brings = "'convattn-zoo[openvino]'" if provider == OPENVINO else "onnxruntime-gpu"
+        repair = f"pip install {brings}"
         return {"runs": False, "note": str(error), "missing": [], "repair": repair}
-    except ProviderError:
+    except ProviderError as error:
+        if provider == OPENVINO:
+            return {"runs": False, "note": str(error), "missing": [], "repair": ""}
         return _why_not(provider)
     note = session.attestation.get("device", "")
     return {"runs": True, "note": note, "missing": [], "repair": ""}

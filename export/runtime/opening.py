@@ -21,7 +21,7 @@ from zoo.files.manifest import Manifest, read_manifest
 from ..spec import OUTPUT_NAME
 from .model_files import is_dynamic_int8, read_model, require_bounded
 from .onnx_session import CudaGraph, bound_runner, plain_runner
-from .providers import SessionSettings, create_session
+from .providers import OPENVINO, SessionSettings, create_session
 from .session import Named, Session, decode_metadata
 from .torch_session import open_torch
 
@@ -50,7 +50,8 @@ def open_onnx(
     instead.
 
     Args:
-        provider: "cpu", "cuda" or "tensorrt"; on CUDA inputs and outputs are bound to the device.
+        provider: "cpu", "cuda", "tensorrt" or "openvino"; on CUDA inputs and outputs are bound to
+            the device.
         sha256: expected digest of the file.
         tf32, threads, level, cuda_graph: see `SessionSettings`.
         untrusted: refuse operators whose cost the file can make arbitrary.
@@ -72,6 +73,10 @@ def _open_onnx(
     model = read_model(path, sha256)
     if untrusted:
         require_bounded(model)
+    if settings.provider == OPENVINO:
+        from .openvino_session import open_openvino
+
+        return open_openvino(model, settings)
     session = create_session(model, settings)
     if not (session.get_inputs() and session.get_outputs()):
         raise ModelFileError(f"{path.name} has no inputs or no outputs; export it again")

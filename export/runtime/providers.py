@@ -24,6 +24,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+OPENVINO = "openvino"  # a runtime of its own, for the same files
 LEVELS = ("disabled", "basic", "extended", "all")
 _LEVEL_NAMES = {
     "disabled": "ORT_DISABLE_ALL",
@@ -39,7 +40,7 @@ class SessionSettings:
     """How a session runs.
 
     Args:
-        provider: "cpu", "cuda" or "tensorrt".
+        provider: "cpu", "cuda", "tensorrt" or "openvino".
         tf32: whether CUDA may use TensorFloat-32.
         threads: intra-op threads; 0 lets the runtime choose.
         level: graph optimisation: "disabled", "basic", "extended" or "all".
@@ -56,8 +57,9 @@ class SessionSettings:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
-        if self.provider not in PROVIDERS:
-            raise ConfigError(f"provider must be cpu, cuda or tensorrt; got {self.provider!r}")
+        known = (*PROVIDERS, OPENVINO)
+        if self.provider not in known:
+            raise ConfigError(f"provider must be one of {', '.join(known)}; got {self.provider!r}")
         if self.level not in LEVELS:
             raise ConfigError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
         if self.threads < 0:

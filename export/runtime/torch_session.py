@@ -34,8 +34,10 @@ def open_torch(path: Path, settings: SessionSettings, digest: str | None = None)
     """
     digest = digest or sha256_bytes(read_listed(path, "exported file"))
     require_own_code(path.name, digest, settings.trust_code)
-    if settings.provider == "tensorrt":
-        raise ConfigError(f"{path.name} runs on cpu or cuda; TensorRT takes the .onnx file")
+    if settings.provider not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"{path.name} runs on cpu or cuda; {settings.provider} takes the .onnx file"
+        )
     try:
         import torch
     except ImportError:

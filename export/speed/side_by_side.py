@@ -1,9 +1,7 @@
-"""One model, several ways to run it: eager, compiled, TorchScript, ONNX Runtime, in one process."""
+"""One model, several ways to run it: in one process."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -18,12 +16,7 @@ from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, NoWeightsError, ZooError
 from zoo.factory.description import PretrainedCfg
 
-from ..formats.axes import axes_of
-from ..formats.capture import capture
-from ..formats.onnx_file import write_onnx
-from ..formats.outputs import own_form
-from ..formats.torchscript_file import write_torchscript
-from ..spec import ExportSpec
+from .forms import LatencySettings, all_forms, first_line
 from .timing import Ratio, Run, Say, Timing, limited_threads, measure_rounds, ratio_of
 
 if TYPE_CHECKING:
@@ -31,41 +24,7 @@ if TYPE_CHECKING:
 
 
 Array = np.ndarray[Any, Any]
-EAGER, COMPILED, SCRIPT, RUNTIME = "eager", "torch.compile", "TorchScript", "ONNX Runtime"
 RANDOM = "random (seed 0): the time does not depend on them"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencySettings:
-    """What is fixed for all candidates.
-
-    Args:
-        size: (height, width) in pixels; None means the model's own.
-        batch: images per call.
-        threads: of torch and of ONNX Runtime.
-        rounds: timed calls per candidate.
-        provider: "cpu" or "cuda"; TorchScript and eager move there too.
-        compiled: also torch.compile, if there is a C++ compiler.
-        limit_s: no new round starts after so many seconds.
-        trust_code: run .pt and .pt2 files that this user did not export.
-    Raises: ConfigError for a size or count below 1.
-    """
-
-    size: tuple[int, int] | None = None
-    batch: int = 1
-    threads: int = 1
-    rounds: int = 30
-    provider: str = "cpu"
-    compiled: bool = True
-    limit_s: float = 60.0
-    trust_code: bool = False
-
-    def __post_init__(self) -> None:
-        counts = (self.batch, self.threads, *(self.size or (1, 1)))
-        if min(counts) < 1:
-            raise ConfigError(f"size, batch and threads must be at least 1; got {self}")
-        if self.provider not in ("cpu", "cuda"):
-            raise ConfigError(f"provider must be cpu or cuda; got {self.provider!r}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +32,8 @@ class Candidate:
     """One way to run the model.
 
     Args:
-        by: "eager", "torch.compile", "TorchScript", "ONNX Runtime", or the name of a file.
+        by: "eager", "torch.compile", "TorchScript", "ONNX Runtime", "OpenVINO", or the name
+            of a file.
         timing: one sample per round.
         of_eager: its time as a share of eager's; of the first candidate's where eager is missing.
         difference: largest absolute difference of its logits from the first candidate's.
@@ -150,7 +110,7 @@ def bench_model(
         else:
             model, weights = load_model(reference, keywords or {})
             cfg = _sized(model, settings)
-            runs, skipped = _all_forms(model, cfg, settings, Path(folder), say)
+            runs, skipped = all_forms(model, cfg, settings, Path(folder), say)
         shape = (settings.batch, cfg.input.in_chans, *cfg.input.size)
         generator = np.random.Generator(np.random.PCG64(0))
         batch = generator.standard_normal(shape, dtype=np.float32)
@@ -208,13 +168,8 @@ def _first_answers(runs: dict[str, Any], batch: Array, skipped: dict[str, str]) 
         except (RuntimeError, ZooError) as error:
             if not answers:
                 raise
-            skipped[name] = f"it does not run: {_first_line(error)}"
+            skipped[name] = f"it does not run: {first_line(error)}"
     return answers
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _open_artefact(
@@ -241,86 +196,3 @@ def _open_artefact(
     spec = replace(spec, size=settings.size or spec.size)
     cfg = PretrainedCfg(architecture=path.name, architecture_version=0, num_classes=0, input=spec)
     return {path.name: run}, cfg, "in the file"
-
-
-def _all_forms(
-    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path, say: Say
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Candidate -> a function from a batch to logits, and the candidates that cannot be had."""
-    import torch
-
-    model = model.eval().requires_grad_(False).to(settings.provider)
-    runs: dict[str, Any] = {EAGER: _torch_runner(model, settings.provider)}
-    skipped: dict[str, str] = {}
-    why = "" if settings.compiled else "not asked for (--no-compile)"
-    why = why or _why_no_compiler(settings.provider)
-    if why:
-        skipped[COMPILED] = why
-    else:
-        say("torch.compile compiles at its first call")
-        runs[COMPILED] = _torch_runner(torch.compile(model), settings.provider)
-    for name, prepare in ((SCRIPT, _script_runner), (RUNTIME, _onnx_runner)):
-        say(f"exporting for {name}")
-        try:
-            runs[name] = prepare(model, cfg, settings, folder)
-        except ZooError as error:
-            skipped[name] = _first_line(error)
-    return runs, skipped
-
-
-def _torch_runner(model: Any, device: str) -> Any:
-    import torch
-
-    def run(batch: Array) -> Array:
-        with torch.inference_mode():
-            result: Array = model(torch.from_numpy(batch).to(device)).float().cpu().numpy()
-        return result
-
-    return run
-
-
-def _why_no_compiler(provider: str) -> str:
-    """Why torch.compile cannot work here, or ""; its CPU code is built by a C++ compiler."""
-    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
-    if provider == "cpu" and not any(name and shutil.which(name) for name in names):
-        return "no C++ compiler was found (g++, clang++, c++, or CXX)"
-    return ""
-
-
-def _script_runner(
-    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
-) -> Any:
-    from ..formats.torchscript_file import load_torchscript
-    from ..spec import ExportSpec
-
-    path = folder / "model.pt"
-    write_unverified_torchscript(model, path, cfg, ExportSpec())
-    return load_torchscript(path, device=settings.provider)[0]
-
-
-def _onnx_runner(
-    model: nn.Module, cfg: PretrainedCfg, settings: LatencySettings, folder: Path
-) -> Any:
-    from ..runtime.opening import open_onnx
-    from ..spec import ExportSpec
-
-    path = folder / "model.onnx"
-    write_unverified_onnx(model, path, cfg, ExportSpec())
-    return open_onnx(path, settings.provider, threads=settings.threads).run
-
-
-def write_unverified_onnx(
-    model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec
-) -> None:
-    """The graph that `to_onnx` would verify, at the size in `cfg`. Raises: ExportError."""
-    axes = axes_of(model, cfg.input, spec)
-    program = capture(model, cfg.input.in_chans, axes)
-    write_onnx(program, path, cfg, spec, axes, own_form(model).outputs)
-
-
-def write_unverified_torchscript(
-    model: nn.Module, path: Path, cfg: PretrainedCfg, spec: ExportSpec
-) -> None:
-    """The trace that `to_torchscript` would verify, at the size in `cfg`. Raises: ExportError."""
-    axes = axes_of(model, cfg.input, spec)
-    write_torchscript(model, path, cfg, spec, axes, own_form(model).outputs)

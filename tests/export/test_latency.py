@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from export.speed import loading_cost, side_by_side
+from export.speed.forms import COMPILED, EAGER, OPENVINO, RUNTIME, SCRIPT, LatencySettings
 from export.speed.loading_cost import DIGEST, TIMM, TOTAL, LoadingCost, bench_load
-from export.speed.side_by_side import COMPILED, EAGER, RUNTIME, SCRIPT, LatencySettings, bench_model
+from export.speed.side_by_side import bench_model
 from export.speed.timing import (
     Ratio,
     Timing,
@@ -138,7 +139,7 @@ def nano() -> side_by_side.ModelLatency:
 
 
 def test_all_forms_of_a_model_answer_alike(nano: side_by_side.ModelLatency) -> None:
-    assert [c.by for c in nano.candidates] == [EAGER, SCRIPT, RUNTIME]
+    assert [c.by for c in nano.candidates] == [EAGER, SCRIPT, RUNTIME, OPENVINO]
     assert nano.shape == (2, 3, 32, 48)
     assert all(c.difference < 1e-5 for c in nano.candidates)
 

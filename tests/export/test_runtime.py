@@ -165,7 +165,7 @@ def test_the_four_levels_agree_with_each_other(exported: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"provider": "rocm"}, "cpu, cuda or tensorrt"),
+        ({"provider": "rocm"}, "cpu, cuda, tensorrt, openvino"),
         ({"level": "most"}, "disabled, basic, extended, all"),
         ({"threads": -1}, "threads must be 0"),
         ({"cuda_graph": True}, "CUDA graphs need provider cuda"),

@@ -142,7 +142,7 @@ def test_a_provider_that_did_not_run_is_an_error(exported: Path, provider: str) 
 
 
 def test_unknown_providers_are_named(exported: Path) -> None:
-    with pytest.raises(ConfigError, match="cpu, cuda or tensorrt"):
+    with pytest.raises(ConfigError, match="cpu, cuda, tensorrt, openvino"):
         open_onnx(exported / "onnx" / "model.onnx", "rocm")
 
 

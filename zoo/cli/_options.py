@@ -17,7 +17,7 @@ from ..files.processes import run_python
 
 def provider_option(
     help: str = "Where an exported file runs.",
-    providers: Sequence[str] = ("cpu", "cuda", "tensorrt"),
+    providers: Sequence[str] = ("cpu", "cuda", "tensorrt", "openvino"),
 ) -> Callable[[Any], Any]:
     """``--provider``: an execution provider, the CPU by default."""
     return click.option(

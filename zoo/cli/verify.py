@@ -128,8 +128,8 @@ def _record(report: ParityReport, out: Path, provider: str, tf32: bool) -> None:
     from ..files.local import write_text
     from ..files.provenance import provenance
 
-    device = ""
-    if provider != "cpu":
+    device = "-openvino" if provider == "openvino" else ""
+    if provider in ("cuda", "tensorrt"):
         proof = next(p for p in report.attestation.values() if "device" in p)
         device = f"-{proof['device'].replace(' ', '_')}{'-tf32' if tf32 else ''}"
     content = {**json.loads(report.to_json()), **provenance()}

@@ -46,6 +46,7 @@ def versions() -> dict[str, str]:
         "pillow",
         "onnxruntime-gpu",
         "onnxruntime",
+        "openvino",
         "scikit-learn",
     ):
         try:
