@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
+.PHONY: gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
 	parity bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
@@ -121,6 +121,10 @@ parity: .venv/.dev
 		$(BIN)/convattn export $$name --init 0 --out build/parity/$$name && \
 		$(BIN)/convattn verify build/parity/$$name --out model_cards/measured || exit 1; done
 	$(BIN)/python -m benchmarks.readme
+
+# Everything that waits for a GPU, in less than eight minutes: --plan says what would run.
+gpu: .venv/.dev
+	timeout 480 $(BIN)/python -m benchmarks.gpu --out model_cards/measured
 
 # Measures in one group after the other, about a quarter of an hour on a quiet machine; each can be
 # repeated alone (make bench-graphs). make docs shows the results.

@@ -14,6 +14,7 @@ import pytest
 
 import export
 import zoo
+from benchmarks.gpu_steps import FAMILIES, random_models
 from export.parity.report import ParityReport
 from export.runtime.opening import open_onnx
 from zoo.factory.create import create_random
@@ -22,17 +23,22 @@ from zoo.files.provenance import provenance
 
 pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("cuda")]
 
-FAMILIES = ("convit", "conv_attention_vit", "alternet", "fcvit")
 NAMES = [name for family in FAMILIES for name in zoo.list_models(family=family)]
-QUICK = ("nano", "tiny", "alternet_18", "b12")
 CASES = [
-    pytest.param(name, marks=[] if name.endswith(QUICK) else [pytest.mark.slow]) for name in NAMES
+    pytest.param(name, marks=[] if name in random_models() else [pytest.mark.slow])
+    for name in NAMES
 ]
 
 
 @pytest.fixture(scope="module", params=CASES)
 def on_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of an export with a float32 and a float16 file; random weights, seed 0."""
+    """Directory of an export with a float32 and a float16 file; random weights, seed 0.
+
+    CONVATTN_CUDA_EXPORTS: a folder with such directories, NAME.random, made before (`make gpu`).
+    """
+    ready = Path(os.environ.get("CONVATTN_CUDA_EXPORTS", "")) / f"{request.param}.random"
+    if ready.is_dir():
+        return ready
     out = tmp_path_factory.mktemp("cuda") / request.param
     model = create_random(request.param, 0)
     export.export_model(model, out, ["onnx", "torchscript"], precisions=["float16"])
