@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from zoo.catalog.checked_json import Document
-from zoo.catalog.tables import list_name
+from zoo.catalog.tables import list_name, sample_images
 from zoo.errors import AnalysisError, IntegrityError, ResourceError
 from zoo.files.json_text import to_json
 from zoo.files.local import make_directory, write_bytes, write_text
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INDEX = "pictures.json"
 MAX_BYTES = 100_000
 _NOTHING_TO_SHOW = ("no_gates", "no_attention", "no_contexts")
-_SAMPLES = {"digits": "validation_7.png"}
+_SAMPLE = 7  # which of the sample images of a data set is drawn
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _stored(part: str, found: Json, labels: tuple[str, ...]) -> Any:
 
 def _inside(facts: CardFacts, model: nn.Module) -> list[Drawing]:
     """Gates, and attention or similarity maps on a sample image."""
-    sample = _SAMPLES.get(list_name(facts.cfg.labels))
+    samples = sample_images(list_name(facts.cfg.labels))
     found = [
         (
             Picture("gates.png", "inside", "Gates of every GPSA head (1: position only), and its "
@@ -188,15 +188,16 @@ def _inside(facts: CardFacts, model: nn.Module) -> list[Drawing]:
             lambda path: _gates(facts, model, path),
         )
     ]  # fmt: skip
-    if sample is not None:
+    if samples:
+        sample = samples[_SAMPLE]
         caption = (
-            "Where each head looks from the middle of a scan that training has not seen; layers "
+            "Where each head looks from the middle of a picture that training has not seen; layers "
             "with windows or neighbourhoods show those around it"
         )
         found.append(
             (Picture("attention.png", "inside", caption), lambda p: _attention(model, sample, p))
         )
-        caption = "How much each token of that scan resembles the average token, by group"
+        caption = "How much each token of that picture resembles the average token, by group"
         found.append(
             (Picture("similarity.png", "inside", caption), lambda p: _similarity(model, sample, p))
         )
@@ -212,27 +213,24 @@ def _gates(facts: CardFacts, model: nn.Module, path: Path) -> None:
     gate_study(model, (height // reduction, width // reduction), "").plot(path)
 
 
-def _sample(model: Any, name: str) -> tuple[Any, Any]:
+def _sample(model: Any, file: Path) -> tuple[Any, Any]:
     """(the input (1, C, H, W), the image for the picture) of one of the package's samples."""
     import numpy as np
     from PIL import Image
 
-    from zoo.files.fetch import BUNDLED
-
-    file = BUNDLED.parent / "samples" / name
     spec = model.pretrained_cfg.input
     image = Image.open(file).convert("RGB").resize(spec.size[::-1], Image.Resampling.BICUBIC)
     return model.pretrained_cfg.transform()(str(file))[None], np.asarray(image)
 
 
-def _attention(model: nn.Module, sample: str, path: Path) -> None:
+def _attention(model: nn.Module, sample: Path, path: Path) -> None:
     from zoo.analysis.attention import query_attention
 
     x, image = _sample(model, sample)
     query_attention(model, x, image, name="").plot(path)
 
 
-def _similarity(model: nn.Module, sample: str, path: Path) -> None:
+def _similarity(model: nn.Module, sample: Path, path: Path) -> None:
     from zoo.analysis.similarity import plot_contexts, similarity_study
 
     x, image = _sample(model, sample)

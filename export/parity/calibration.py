@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.catalog.tables import find_data_set
+from zoo.catalog.tables import find_data_set, list_name, sample_images
 from zoo.data.dataset import in_classes_of
 from zoo.data.folders import part_folders, subfolders
 from zoo.data.image_listing import list_folder, without_unreadable
@@ -18,7 +18,7 @@ from zoo.data.preprocessing import preprocess
 from zoo.errors import MissingDependencyError, NetworkError
 from zoo.factory.description import PretrainedCfg
 
-from .inputs import make_inputs, sample_images
+from .inputs import make_inputs
 
 if TYPE_CHECKING:
     from zoo.data.dataset import ImageDataset
@@ -95,7 +95,8 @@ def calibration_batches(cfg: PretrainedCfg, own: OwnImages | None) -> tuple[list
     constants and extreme values, which would leave the ranges that real images span.
 
     Args: own: images of the user's, or None: training images of the data that the weights were
-        trained on where they ship with a package, else the sample images of ours.
+        trained on where they ship with a package, else sample images of ours: of that data where
+        there are any, else digits.
     Raises: ImageError, NotFoundError.
     """
     real, source = _real_images(cfg, own)
@@ -115,7 +116,8 @@ def _real_images(cfg: PretrainedCfg, own: OwnImages | None) -> tuple[list[Any], 
     data = dataset_of(cfg, "train")
     if data is not None:
         return [data[i][0] for i in spread(len(data), IMAGES)], f"of {data.name}"
-    return list(sample_images()), "sample images"
+    own_kind = sample_images(list_name(cfg.labels))
+    return list(own_kind or sample_images("digits")), "sample images"
 
 
 def dataset_of(cfg: PretrainedCfg, part: str) -> ImageDataset | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.catalog.tables import sample_images
 from zoo.catalog.weights_records import InputSpec
 from zoo.data.preprocessing import preprocess
 from zoo.errors import ExportError
@@ -20,7 +21,7 @@ from ..graph.preprocessing import IMAGE_NAME, Array, preprocessing_graph, with_p
 from ..runtime.session import Session
 from ..spec import INPUT_NAME, ExportSpec
 from .compare import check_named
-from .inputs import TestInputs, sample_images
+from .inputs import TestInputs
 from .measure import References
 from .reference import compute_references
 from .report import ParityRow
@@ -91,7 +92,7 @@ def _images(size: tuple[int, int]) -> Array:
 
     made = [
         np.asarray(Image.open(path).convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
-        for path in sample_images()[:2]
+        for path in sample_images("digits")[:2]
     ]
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (*size, 3), dtype=np.uint8)
     return np.stack([*made, noise])

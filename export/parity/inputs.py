@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import zoo
+from zoo.catalog.tables import sample_images
 from zoo.catalog.weights_records import InputSpec
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +33,7 @@ def make_inputs(spec: InputSpec, seed: int = 0) -> TestInputs:
     """Ten rows: four of normal noise, four real scans, mid grey, and random black-or-white pixels.
 
     The real images are handwritten digits of the validation part that ship with the package,
-    resized by the input spec.
+    resized by the input spec, for every model: reports compare the same inputs.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     shape = (spec.in_chans, *spec.size)
@@ -43,15 +43,10 @@ def make_inputs(spec: InputSpec, seed: int = 0) -> TestInputs:
     constant = np.broadcast_to((np.float32(0.5) - mean) / std, shape)
     pixels = generator.integers(0, 2, shape).astype(np.float32)
     extreme = (pixels - mean) / std
-    real = [_real(path, spec) for path in sample_images()[:4]]
+    real = [_real(path, spec) for path in sample_images("digits")[:4]]
     batch = np.stack([*noise, *real, constant, extreme]).astype(np.float32)
     kinds = ("noise",) * 4 + ("real",) * 4 + ("constant", "extreme")
     return TestInputs(np.ascontiguousarray(batch), kinds)
-
-
-def sample_images() -> list[Path]:
-    """Real images that ship with the package, sorted by name."""
-    return sorted((Path(zoo.__file__).parent / "catalog" / "shipped" / "samples").glob("*.png"))
 
 
 def _real(path: Path, spec: InputSpec) -> Array:

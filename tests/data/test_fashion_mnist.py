@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from zoo.catalog._data_sets import DATA_SETS
-from zoo.catalog.tables import find_data_set, read_labels
+from zoo.catalog.tables import find_data_set, read_labels, sample_images
 from zoo.data import fashion_mnist
 from zoo.data.idx import parse_idx, read_idx
 from zoo.data.opening import open_dataset
@@ -172,6 +172,32 @@ def test_the_real_files_have_the_recorded_parts() -> None:
         images = open_dataset("fashion_mnist", part)
         assert len(images) == record.parts[part]
         assert np.bincount(images.targets).tolist() == [1000] * 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits",
+        pytest.param(
+            "fashion_mnist",
+            marks=pytest.mark.skipif(
+                not fashion_mnist.DEBIAN.is_dir(), reason="no dataset-fashion-mnist here"
+            ),
+        ),
+    ],
+)
+def test_sample_images_are_the_first_of_every_class_that_training_has_not_seen(name: str) -> None:
+    images = open_dataset(name, "validation")
+    paths = sample_images(name)
+    assert len(paths) == len(images.labels) == 10
+    for target, path in enumerate(paths):
+        pixels, label = images[list(images.targets).index(target)]
+        assert label == target
+        assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), pixels)
+
+
+def test_a_data_set_without_sample_images_has_none() -> None:
+    assert sample_images("imagenet1k") == sample_images("") == []
 
 
 def test_class_names_tell_the_data_set() -> None:

@@ -1,4 +1,6 @@
-"""Class names, one list per data set. Standard library only."""
+"""What ships beside the records: class names and sample images per data set, costs per model.
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,15 @@ def read_labels(name: str) -> tuple[str, ...]:
 def list_name(labels: tuple[str, ...]) -> str:
     """The name under which `read_labels` gives exactly these class names, or ""."""
     return next((name for name in _names() if read_labels(name) == labels), "")
+
+
+def sample_images(name: str) -> list[Path]:
+    """Real images of a data set that ship with the package: the first validation image of every
+    class, in the order of the classes; none where none ship.
+
+    Args: name: of the data set, as `list_name` gives it.
+    """
+    return sorted((SHIPPED / "samples" / name).glob("validation_*.png")) if name else []
 
 
 def _names() -> list[str]:

@@ -12,14 +12,13 @@ from typing import Any
 
 from zoo import get_record
 from zoo.catalog.references import kind_of
-from zoo.catalog.tables import list_name, read_costs
+from zoo.catalog.tables import list_name, read_costs, sample_images
 from zoo.data.image_listing import list_sources
 from zoo.errors import ConfigError, UnknownModelError
 from zoo.files.json_text import to_json
 from zoo.files.staging import staged_directory
 
 from ...cards import bundle_facts, render_card
-from ...parity.inputs import sample_images
 from ...parity.report import ParityReport, read_report
 from .collecting import ATTENTION, VECTORS, Collected, collect
 from .facts import PREPROCESS, model_facts, read_samples, write_preprocessing
@@ -69,8 +68,8 @@ def write_gallery(
     Args:
         references: models: names, or directories that `train` or `export` wrote.
         out: a new or empty directory, or an earlier gallery, which is replaced as a whole.
-        samples: an image, or a folder of them (ten are taken) to offer; None offers the bundled
-            scans to models of digits, and nothing to others.
+        samples: an image, or a folder of them (ten are taken) to offer; None offers the images
+            that ship with the package to models of their classes, and nothing to others.
         runtime: the tarball of onnxruntime-web; None fetches it through npm once.
         smallest: pack the runtime as small as it gets: see `runtime_files`.
         on_model: told the name of every model when its work begins.
@@ -150,8 +149,7 @@ def _write_model(
         place = folder / "models" / slug
         _copy(collected, place)
         if samples is None:
-            digits = list_name(collected.cfg.labels) == "digits"
-            samples = sample_images() if digits else ()
+            samples = sample_images(list_name(collected.cfg.labels))
         offered = read_samples(samples)
         for sample in offered:
             (place / sample.file).parent.mkdir(exist_ok=True)
