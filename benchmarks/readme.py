@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo
+from zoo.catalog.registry import families
 
 from . import documents
 from .marked import Part, renew
@@ -109,55 +110,52 @@ def cards() -> str:
     return f"{weights_table(MEASURED, '../model_cards/')}\n\n{picture}"
 
 
-# family of a golden case in tests/goldens/manifest.json -> (source system, our names)
-_SOURCES = {
-    "ConViT": ("convit", "`convit_*`"),
-    "ConViT layers": ("convit", "`GatedPositionalSelfAttention`, `MultiHeadSelfAttention`"),
-    "ConViT init": ("convit", "`GatedPositionalSelfAttention`, just constructed"),
-    "hdvw convit": ("hdvw", "`conv_attention_vit_*`"),
-    "hdvw ConvAttention2d": ("hdvw", "`ConvAttention2d`"),
-    "hdvw alternet": ("hdvw", "`alternet_*`"),
-    "hdvw layers": ("hdvw", "`zoo.layers`: attention, gates, smoothing, classifier blocks"),
-    "hdvw MC dropout": ("hdvw", '`block="mcdo"` with prescribed masks'),
-    "hdvw vit": ("hdvw", "`hdvw_vit_*`"),
-    "hdvw pit": ("hdvw", "`hdvw_pit_*`"),
-    "hdvw swin": ("hdvw", "`hdvw_swin_*`"),
-    "hdvw mixer": ("hdvw", "`hdvw_mixer_*`"),
-    "hdvw mobilenet": ("hdvw", "`mobilenet`"),
-    "hdvw released CIFAR-100 checkpoints (timm 0.5.4)": ("hdvw", "built through timm"),
-    "FCViT": ("fcvit", "`fcvit_*`"),
-    "FCViT layers": ("fcvit", "`GlobalContext`, mixers and gates of `fcvit`"),
-    "CSAN": ("csan", "`ConvolutionalSelfAttention`, `csan_encoder_nano`"),
-    **{
-        f"hdvw {name}": ("hdvw", f"`{name}{'' if name == 'alexnet' else '_*'}`")
-        for name in (
-            "alexnet", "vgg", "prevgg", "resnet", "preresnet", "resnext", "wideresnet", "seresnet",
-            "cbamresnet",
-        )
-    },
-    "metrics": ("hdvw", "`zoo.evaluation.metrics`, `convattn evaluate`"),
-    "analysis": ("hdvw", "`convattn analyze fourier`, `variance`, `landscape`"),
-}  # fmt: skip
+# groups of golden cases that record no whole network -> our names for what they do
+_LAYERS = {
+    "ConViT layers": "`GatedPositionalSelfAttention`, `MultiHeadSelfAttention`",
+    "ConViT init": "`GatedPositionalSelfAttention`, just constructed",
+    "hdvw ConvAttention2d": "`ConvAttention2d`",
+    "hdvw layers": "`zoo.layers`: attention, gates, smoothing, classifier blocks",
+    "hdvw MC dropout": '`block="mcdo"` with prescribed masks',
+    "hdvw released CIFAR-100 checkpoints (timm 0.5.4)": "built through timm",
+    "FCViT layers": "`GlobalContext`, mixers and gates of `fcvit`",
+    "CSAN": "`ConvolutionalSelfAttention`, `csan_encoder_nano`",
+    "metrics": "`zoo.evaluation.metrics`, `convattn evaluate`",
+    "analysis": "`convattn analyze fourier`, `variance`, `landscape`",
+}
 _SYSTEMS = {
     "convit": "facebookresearch/convit",
     "hdvw": "xxxnell/how-do-vits-work",
+    "timm054": "xxxnell/how-do-vits-work",
     "fcvit": "ma-xu/FCViT",
     "csan": "baosongyang/Context-Aware-SAN",
 }
+
+
+def _of_families() -> dict[str, str]:
+    """Group of golden cases -> names of our models."""
+    found = {}
+    for family in families().values():
+        alone = list(family.variants) == [family.name]
+        names = f"`{family.name}`" if alone else f"`{family.name}_*`"
+        found |= dict.fromkeys(family.goldens, names)
+    return {**found, **_LAYERS}
 
 
 def goldens() -> str:
     """Source system, our name, golden cases passed."""
     found = json.loads((MEASURED / "goldens.json").read_text(encoding="utf-8"))["outcomes"]
     manifest = json.loads((ROOT / "tests" / "goldens" / "manifest.json").read_text("utf-8"))
-    counts: dict[str, list[str]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for case in manifest["cases"]:
-        counts.setdefault(case["family"], []).append(found.get(case["id"], "not run"))
+        groups.setdefault(case["family"], []).append(case)
+    ours = _of_families()
     lines = ["| source | recorded | ours | cases passed |", "|---|---|---|---|"]
-    for family, outcomes in counts.items():
-        source, ours = _SOURCES[family]
+    for group, cases in groups.items():
+        outcomes = [found.get(case["id"], "not run") for case in cases]
         passed = f"{outcomes.count('passed')} of {len(outcomes)}"
-        lines.append(f"| {_SYSTEMS[source]} | {family} | {ours} | {passed} |")
+        system = _SYSTEMS[cases[0]["repo"]]
+        lines.append(f"| {system} | {group} | {ours[group]} | {passed} |")
     return "\n".join(lines)
 
 

@@ -138,6 +138,7 @@ class Family:
         labels: label list (`zoo.labels.read_labels`) of sizes with the default 1,000 classes.
         not_exportable: an export that cannot be ("dynamic-size", "torchscript", ...) -> why.
         convolutional: it has convolutions alone: nothing that mixes distant places by content.
+        goldens: groups of cases in tests/goldens that record what the original computes.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Family:
     labels: str = "imagenet1k"
     not_exportable: Mapping[str, str] = field(default_factory=dict)
     convolutional: bool = False
+    goldens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         who = f"family {self.name}"

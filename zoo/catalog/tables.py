@@ -78,8 +78,15 @@ def count(value: float) -> str:
 COSTS = SHIPPED / "costs.json"
 
 
+class _Costs(dict[str, dict[str, int]]):
+    def __missing__(self, name: str) -> dict[str, int]:
+        raise KeyError(f"{name}: its parameters and MACs are not counted yet; run `make tables`")
+
+
 @functools.cache
 def read_costs() -> dict[str, dict[str, int]]:
-    """Model name -> {"params", "macs"}; MACs are for one image of the model's input size."""
-    costs: dict[str, dict[str, int]] = parse_json(COSTS.read_bytes())
-    return costs
+    """Model name -> {"params", "macs"}; MACs are for one image of the model's input size.
+
+    A model that the table lacks is a KeyError that says how to count it.
+    """
+    return _Costs(parse_json(COSTS.read_bytes()))

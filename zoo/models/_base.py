@@ -14,15 +14,18 @@ class ImageClassifier(SteppedModel):
 
     Subclasses set `num_classes`, `num_features` (width before the classifier) and `feature_info`
     (dicts with `module`, `num_chs`, `reduction`, and `num_prefix_tokens` where class tokens come
-    first, in order of execution), and implement `forward_features` and `forward_head`; where the
-    linear classifier is not the child `head_name` itself, also `get_classifier` and
-    `_set_classifier`. `SteppedModel` says what else there is.
+    first, in order of execution), and implement `forward_features` and `forward_head`. `head_name`
+    is the name of the child that turns features into logits, "classifier" unless they say another
+    ("head"); where that child is not the linear classifier itself, they also implement
+    `get_classifier` and `_set_classifier`. A model that does not pad small images sets `min_size`.
+    `SteppedModel` says what else there is.
     """
 
     num_classes: int
     num_features: int
     in_chans: int
     any_size: bool = True  # forward pads by itself and has no branch on the size of images
+    min_size: int = 1  # smallest side of an image, in pixels; smaller ones are refused
     pretrained_cfg: Any = None  # set by `zoo.create_model`
 
     @property
@@ -38,10 +41,22 @@ class ImageClassifier(SteppedModel):
 
     def _prepared(self, x: Tensor) -> Tensor:
         check_image(x, self.in_chans)
+        if min(x.shape[2:]) < self.min_size:
+            raise ValueError(self._too_small(x.shape[2], x.shape[3]))
         return x
 
+    def _too_small(self, height: int, width: int) -> str:
+        return (
+            f"{type(self).__name__} needs images of at least {self.min_size} x {self.min_size} "
+            f"pixels; got {height} x {width}"
+        )
+
     def forward_features(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """(B, in_chans, H, W) -> what the last step before the head gives."""
+        x = self._prepared(x)
+        for _, step in self._trunk((x.shape[2], x.shape[3])):
+            x = step(x)
+        return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         raise NotImplementedError

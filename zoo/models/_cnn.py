@@ -30,7 +30,6 @@ class StagedCNN(ImageClassifier):
     """
 
     stages: tuple[int, ...]
-    min_size: int = 1  # smallest side of an image, in pixels
 
     def _add_stages(
         self, layers: Sequence[nn.Module], channels: Sequence[int], reductions: Sequence[int]
@@ -79,12 +78,6 @@ class StagedCNN(ImageClassifier):
             x = getattr(self, part)(x)
         return x
 
-    def _prepared(self, x: Tensor) -> Tensor:
-        x = super()._prepared(x)
-        if min(x.shape[2:]) < self.min_size:
-            raise ValueError(self._too_small(x.shape[2], x.shape[3]))
-        return x
-
     def _parts(self) -> list[str]:
         parts = [(f"layer{n}", f"smooth{n}") for n in self.stages]
         return [name for pair in parts for name in pair if hasattr(self, name)]
@@ -105,12 +98,6 @@ class StagedCNN(ImageClassifier):
         while not _passes(line, side):
             side += 1
         return side
-
-    def _too_small(self, height: int, width: int) -> str:
-        return (
-            f"{type(self).__name__} needs images of at least {self.min_size} x {self.min_size} "
-            f"pixels; got {height} x {width}"
-        )
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map (B, C, h, w) -> logits (B, num_classes); what the last layer sees if `pre_logits`."""

@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family
 FAMILY = hdvw_family(
     name="alexnet",
     builder="alexnet:AlexNet",
+    goldens=("hdvw alexnet",),
     convolutional=True,
     summary="AlexNet in its one-tower form, optionally with MC dropout or smoothing blocks",
     paper="arXiv:1404.5997",

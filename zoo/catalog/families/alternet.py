@@ -19,6 +19,7 @@ _PLANS = {
 FAMILY = Family(
     name="alternet",
     builder="alternet:AlterNet",
+    goldens=("hdvw alternet",),
     summary="pre-activation ResNet whose stages alternate convolution and local attention blocks",
     paper="arXiv:2202.06709",
     bibtex="""@inproceedings{park2022how,

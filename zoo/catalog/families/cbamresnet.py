@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 FAMILY = hdvw_family(
     name="cbamresnet",
     builder="resnet:ResNet",
+    goldens=("hdvw cbamresnet",),
     convolutional=True,
     summary="residual network with channel and spatial attention gates",
     paper="arXiv:1807.06521",

@@ -20,6 +20,7 @@ def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int
 FAMILY = Family(
     name="conv_attention_vit",
     builder="conv_attention_vit:ConvAttentionViT",
+    goldens=("hdvw convit", "hdvw ConvAttention2d"),
     summary="vision transformer with 2-D convolutional self-attention (ConvAttention2d)",
     paper="arXiv:2202.06709",
     bibtex="""@inproceedings{park2022how,

@@ -63,6 +63,7 @@ def _original(size: str) -> str:
 FAMILY = Family(
     name="convit",
     builder="convit:ConViT",
+    goldens=("ConViT", "ConViT layers", "ConViT init"),
     summary="vision transformer with gated positional self-attention (GPSA)",
     paper="arXiv:2103.10697",
     bibtex="""@inproceedings{dascoli2021convit,

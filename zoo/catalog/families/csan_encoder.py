@@ -9,6 +9,7 @@ from ._trained import digits_weights
 FAMILY = Family(
     name="csan_encoder",
     builder="csan_encoder:CSANEncoder",
+    goldens=("CSAN",),
     summary="small image encoder of 1-D or 2-D convolutional self-attention (CSAN); our own",
     paper="arXiv:1904.03107",
     bibtex="""@inproceedings{yang2019convolutional,

@@ -35,6 +35,7 @@ def _file(size: str) -> CheckpointRecord:
 FAMILY = Family(
     name="fcvit",
     builder="fcvit:FCViT",
+    goldens=("FCViT", "FCViT layers"),
     summary="fully convolutional vision transformer: one global context instead of attention",
     paper="arXiv:2212.12552",
     bibtex="""@article{ma2022close,

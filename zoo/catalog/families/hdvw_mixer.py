@@ -23,6 +23,7 @@ def _size(depth: int, dim: int) -> dict[str, int]:
 FAMILY = hdvw_family(
     name="hdvw_mixer",
     builder="hdvw_mixer:MLPMixer",
+    goldens=("hdvw mixer",),
     summary="MLP-Mixer of how-do-vits-work",
     paper="arXiv:2105.01601",
     bibtex="""@inproceedings{tolstikhin2021mlpmixer,

@@ -19,6 +19,7 @@ def _size(dim: int, heads: int, head_dim: int, mlp: tuple[int, ...]) -> dict[str
 FAMILY = hdvw_family(
     name="hdvw_pit",
     builder="hdvw_pit:PoolingVisionTransformer",
+    goldens=("hdvw pit",),
     summary="pooling-based vision transformer of how-do-vits-work",
     paper="arXiv:2103.16302",
     bibtex="""@inproceedings{heo2021rethinking,

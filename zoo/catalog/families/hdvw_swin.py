@@ -19,6 +19,7 @@ def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
 FAMILY = hdvw_family(
     name="hdvw_swin",
     builder="hdvw_swin:SwinTransformer",
+    goldens=("hdvw swin",),
     summary="Swin transformer of how-do-vits-work, one position table for all heads",
     paper="arXiv:2103.14030",
     bibtex="""@inproceedings{liu2021swin,

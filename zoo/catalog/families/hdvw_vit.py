@@ -21,6 +21,7 @@ def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int
 FAMILY = hdvw_family(
     name="hdvw_vit",
     builder="hdvw_vit:VisionTransformer",
+    goldens=("hdvw vit",),
     summary="vision transformer of how-do-vits-work",
     paper="arXiv:2010.11929",
     bibtex="""@inproceedings{dosovitskiy2021image,

@@ -7,6 +7,7 @@ from ._hdvw import hdvw_family
 FAMILY = hdvw_family(
     name="mobilenet",
     builder="mobilenet:MobileNetV2",
+    goldens=("hdvw mobilenet",),
     convolutional=True,
     summary="MobileNet v2: inverted residuals with depth-wise convolutions",
     paper="arXiv:1801.04381",

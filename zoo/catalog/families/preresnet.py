@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 FAMILY = hdvw_family(
     name="preresnet",
     builder="resnet:ResNet",
+    goldens=("hdvw preresnet",),
     convolutional=True,
     summary="residual network with BatchNorm and ReLU before every convolution (pre-activation)",
     paper="arXiv:1603.05027",

@@ -9,6 +9,7 @@ _BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2
 FAMILY = hdvw_family(
     name="prevgg",
     builder="vgg:VGG",
+    goldens=("hdvw prevgg",),
     convolutional=True,
     summary="VGG with BatchNorm and ReLU before every convolution (pre-activation)",
     paper="arXiv:1409.1556",

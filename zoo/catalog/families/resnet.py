@@ -15,6 +15,7 @@ from ._trained import digits_weights, fashion_mnist_weights
 FAMILY = hdvw_family(
     name="resnet",
     builder="resnet:ResNet",
+    goldens=("hdvw resnet",),
     convolutional=True,
     summary="residual network, optionally with MC dropout or smoothing blocks",
     paper="arXiv:1512.03385",

@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 FAMILY = hdvw_family(
     name="resnext",
     builder="resnet:ResNet",
+    goldens=("hdvw resnext",),
     convolutional=True,
     summary="residual network with grouped bottlenecks",
     paper="arXiv:1611.05431",

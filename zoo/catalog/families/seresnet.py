@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 FAMILY = hdvw_family(
     name="seresnet",
     builder="resnet:ResNet",
+    goldens=("hdvw seresnet",),
     convolutional=True,
     summary="residual network with squeeze-and-excitation gates",
     paper="arXiv:1709.01507",

@@ -9,6 +9,7 @@ _BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2
 FAMILY = hdvw_family(
     name="vgg",
     builder="vgg:VGG",
+    goldens=("hdvw vgg",),
     convolutional=True,
     summary="VGG with BatchNorm, optionally with MC dropout or smoothing blocks",
     paper="arXiv:1409.1556",

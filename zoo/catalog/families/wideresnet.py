@@ -7,6 +7,7 @@ from ._hdvw import CNN_KEYWORDS, cnn_aliases, hdvw_family, resnet_sizes
 FAMILY = hdvw_family(
     name="wideresnet",
     builder="resnet:ResNet",
+    goldens=("hdvw wideresnet",),
     convolutional=True,
     summary="residual network with bottlenecks twice as wide",
     paper="arXiv:1605.07146",
