@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
+.PHONY: bundles publish gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
 	parity bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
@@ -24,6 +24,8 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/zizmor --offline --quiet .github/workflows
+	@if command -v actionlint >/dev/null; then actionlint; \
+		else echo "actionlint is not installed: zizmor alone has checked the workflows" >&2; fi
 
 types: .venv/.dev
 	$(BIN)/mypy
@@ -108,6 +110,19 @@ measured: .venv/.dev
 	$(BIN)/convattn verify measured-out/convit_nano.digits --per-node \
 		--picture docs/images/parity.png > docs/transcripts/parity.txt
 	$(BIN)/convattn evaluate convit_nano --data digits > docs/transcripts/evaluation.txt
+
+# What a release sends to the Hub: a directory for each set of bundled weights, then one commit and one
+# tag of each in ORGANISATION; the same bytes again change nothing.
+bundles: .venv/.demo
+	for name in $(BUNDLED); do \
+		$(BIN)/convattn bundle $$name --out build/bundles/$$name --overwrite || exit 1; done
+
+publish: .venv/.demo
+	@test -n "$(ORGANISATION)" || { echo "make publish ORGANISATION=NAME"; exit 2; }
+	for name in $(BUNDLED); do \
+		version=$$($(BIN)/python -c "import zoo; print(zoo.get_record('$$name').selected.version)"); \
+		$(BIN)/convattn publish build/bundles/$$name --repo $(ORGANISATION)/$$name --tag v$$version \
+			--yes || exit 1; done
 
 cards: .venv/.dev
 	$(BIN)/convattn card --all --out model_cards
