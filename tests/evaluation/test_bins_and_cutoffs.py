@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from zoo.errors import AnalysisError, ConfigError
 from zoo.evaluation.evaluate import Evaluation, evaluate
 
 THEIRS = "how-do-vits-work"
+GOLDENS = Path(fill.__file__).parent
 
 
 def _found(**settings: object) -> Evaluation:
@@ -110,21 +112,42 @@ def test_golden_metrics_take_bins_and_cutoffs_of_the_case() -> None:
 
 
 def test_golden_spectra_take_tokens_and_maps_of_any_size() -> None:
-    shapes = [[2, 100, 3], [1, 4, 6, 9], [2, 2, 31, 31]]
+    shapes = [[2, 100, 3], [1, 4, 6, 9], [2, 2, 31, 31], [2, 197, 4]]  # the last with class token
     found = analysis.run({"recipe": "fourier", "seed": 5, "latents": shapes}, None, torch.float64)  # type: ignore[arg-type]
     for i, shape in enumerate(shapes):
         z = fill.make_input(shape, 5, 1.0, f"z{i}").astype(np.float64)
         if z.ndim == 3:
             side = math.isqrt(shape[1])
-            z = z.transpose(0, 2, 1).reshape(shape[0], shape[2], side, side)
+            z = z[:, -(side**2) :].transpose(0, 2, 1).reshape(shape[0], shape[2], side, side)
         curve = _as_the_notebook(z)
         np.testing.assert_allclose(found[f"latent{i}"].numpy(), curve - curve[0], rtol=1e-9)
 
 
-def test_golden_landscapes_fill_running_statistics() -> None:
-    norm = torch.nn.BatchNorm2d(4).state_dict()
-    rules = {key: analysis._rule(key, value) for key, value in norm.items()}
-    assert rules == {
-        "weight": "norm", "bias": "bias", "running_mean": "mean", "running_var": "var",
-        "num_batches_tracked": "count",
+def test_golden_landscapes_are_filled_as_every_recorded_state_dict_was() -> None:
+    """A landscape case names no spec: the rules must be those that the other cases record."""
+    manifest = json.loads((GOLDENS / "manifest.json").read_text(encoding="utf-8"))
+    seen = set()
+    for case in manifest["cases"]:
+        if "spec" not in case or case["kind"] == "csan":  # TensorFlow's (in, out) matrices
+            continue
+        kept = case.get("keys_not_filled", ())
+        for key, shape, _, rule in fill.load_spec(GOLDENS / case["spec"]):
+            assert (rule == "keep") == (key in kept)
+            assert rule in (analysis.rule_of(key, shape), "keep"), (case["id"], key)
+            seen.add(rule)
+    assert seen == {
+        "bias", "count", "gate", "gpsa_pos", "keep", "layer_scale", "linear", "mean", "norm",
+        "pos", "var",
     }  # fmt: skip
+
+
+def test_golden_landscapes_keep_what_is_not_filled_and_fill_statistics() -> None:
+    kwargs = {"embed_dim": 8, "depth": 2, "local_up_to_layer": 1, "img_size": 32}
+    build = {"target": "models.convit_tiny", "kwargs": kwargs}
+    model = analysis._filled(
+        {"build": build, "seed": 1, "gain": 1.0, "keys_not_filled": ["norm.bias"]}
+    )
+    assert not model.norm.bias.any()
+    weight = fill.fill_tensor("blocks.0.attn.pos_proj.weight", (4, 3), "float32", "gpsa_pos", 1)
+    np.testing.assert_array_equal(model.blocks[0].attn.pos_proj.weight.detach().numpy(), weight)
+    assert (weight[:, 2] < 0).all()

@@ -32,13 +32,13 @@ def run(case: dict[str, Any], folder: Path, dtype: torch.dtype) -> dict[str, Ten
 
 
 def _latents(case: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
-    """Maps of any size; tokens stand on a square grid of side int(sqrt(n))."""
+    """Maps of any size; tokens stand on a square grid, without the class tokens before it."""
     found = []
     for i, shape in enumerate(case["latents"]):
         z = torch.from_numpy(fill.make_input(shape, case["seed"], 1.0, f"z{i}")).to(dtype)
         if z.ndim == 3:
             side = math.isqrt(z.shape[1])
-            z = z.transpose(1, 2).unflatten(2, (side, side))
+            z = z[:, z.shape[1] - side**2 :].transpose(1, 2).unflatten(2, (side, side))
         found.append(z)
     return found
 
@@ -78,30 +78,36 @@ def _landscape(case: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
 def _filled(case: dict[str, Any]) -> nn.Module:
     """The model with the case's weights, all float32."""
     model = build(case["build"]).module.eval()
-    rows = [
-        [key, list(value.shape), str(value.dtype).removeprefix("torch."), _rule(key, value)]
-        for key, value in model.state_dict().items()
-    ]
+    kept = case.get("keys_not_filled", ())
+    rows = []
+    for key, value in model.state_dict().items():
+        rule = "keep" if key in kept else rule_of(key, value.shape)
+        rows.append([key, list(value.shape), str(value.dtype).removeprefix("torch."), rule])
     filled = fill.fill_state_dict(rows, case["seed"], case["gain"])
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in filled.items()})
+    state = {key: torch.from_numpy(value) for key, value in filled.items()}
+    model.load_state_dict({**model.state_dict(), **state})
     return model
 
 
 _STATISTICS = {"running_mean": "mean", "running_var": "var", "num_batches_tracked": "count"}
 
 
-def _rule(key: str, value: Tensor) -> str:
-    """How fill.py makes the entry."""
+def rule_of(key: str, shape: Sequence[int]) -> str:
+    """How fill.py makes the entry of a case that has no spec; the specs were written by this."""
     name = key.rpartition(".")[2]
     if name in _STATISTICS:
         return _STATISTICS[name]
+    if name == "filter":  # of a fixed blur
+        return "keep"
+    if key.endswith("pos_proj.weight"):
+        return "gpsa_pos"
     if "gating_param" in key:
         return "gate"
     if "layer_scale" in key:
         return "layer_scale"
-    if "cls_token" in key or "pos_embed" in key:
+    if any(part in key for part in ("cls_token", "pos_embed", "relative_position_bias_table")):
         return "pos"
-    if value.ndim > 1:
+    if len(shape) > 1:
         return "linear"
     return "bias" if key.endswith("bias") else "norm"
 

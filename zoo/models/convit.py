@@ -172,16 +172,10 @@ class ConViT(ImageClassifier):
             for i in range(depth)
         ]
 
-    def forward_features(self, x: Tensor) -> Tensor:
+    def _trunk(self, size: tuple[int, int]) -> list[Step]:
         """(B, in_chans, H, W) -> normalised tokens (B, N + 1, C), class token first (see the
         class).
         """
-        x = self._prepared(x)
-        for _, step in self._trunk((x.shape[2], x.shape[3])):
-            x = step(x)
-        return x
-
-    def _trunk(self, size: tuple[int, int]) -> list[Step]:
         grid = self._token_grid(size)
         steps: list[Step] = [("patch_embed", self._embed)]
         for i, block in enumerate(self.blocks):

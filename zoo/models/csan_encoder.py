@@ -103,14 +103,8 @@ class CSANEncoder(ImageClassifier):
             for i in range(depth)
         ]
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> normalised tokens (B, N, C), row-major."""
-        x = self._prepared(x)
-        for _, step in self._trunk((x.shape[2], x.shape[3])):
-            x = step(x)
-        return x
-
     def _trunk(self, size: tuple[int, int]) -> list[Step]:
+        """(B, in_chans, H, W) -> normalised tokens (B, N, C), row-major."""
         blocks = [(f"blocks.{i}", block) for i, block in enumerate(self.blocks)]
         return [("patch_embed", self._embed), *blocks, ("norm", self.norm)]
 
