@@ -79,6 +79,17 @@ def test_a_closed_standard_output_is_as_the_null_device() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+@pytest.mark.parametrize("words", [("list",), ("list", "--json"), ("--help",), ("doctor",)])
+def test_a_reader_that_left_ends_the_command_quietly(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-P", "-m", "zoo", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("seed", ["-1", str(2**70)])
 def test_a_seed_that_no_generator_takes_is_refused(
     seed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path

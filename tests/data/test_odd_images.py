@@ -168,6 +168,17 @@ def test_a_bomb_is_refused_by_name_before_it_is_decoded(
     assert caught.value.code == "too_large"
 
 
+def test_the_command_says_in_its_own_words_that_an_image_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(_declared(13_000, 13_000))
+    assert _run("predict", "convit_nano", str(tmp_path / "bomb.png")) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "13000 x 13000 pixels in 67 bytes" in said
+
+
 def test_whatever_a_decoder_raises_is_a_damaged_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

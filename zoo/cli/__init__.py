@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ import click
 from .. import __version__
 from ..errors import ZooError, shorten
 from ..files.json_text import to_json
-from ._console import LazyGroup
+from ._console import LazyGroup, OutputClosed
 from ._signals import clean_stops, exit_status
 
 _SPENT = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
@@ -23,6 +24,8 @@ _REQUIRED = {
     **{name: name for name in ("onnx", "onnxscript", "onnxruntime", "numpy", "rich")},
     "PIL": "pillow",
 }  # import name -> distribution
+
+OUTPUT_CLOSED = 141  # as shells see a program that SIGPIPE ended
 
 # verb -> (module, help line); the line stands here so that --help imports no verb
 _VERBS = {
@@ -68,9 +71,12 @@ def cli(offline: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 our bug, 2 usage, 3 bad input, 4 integrity, 5 network,
-    6 resources, 7 parity or provider, 130 interrupted (143 and 129 by SIGTERM and SIGHUP).
+    6 resources, 7 parity or provider, 130 interrupted (143 and 129 by SIGTERM and SIGHUP), 141 if
+    nobody reads on what is printed.
     """
     _fill_streams()
+    # whether an image is too large is said by our own rule, as an error
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
     with clean_stops():
         _main(sys.argv[1:] if args is None else args)
 
@@ -79,6 +85,7 @@ def _main(args: list[str]) -> None:
     _warn_of_foreign_packages()
     try:
         cli.main(args=args, prog_name="convattn", standalone_mode=False)
+        sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         _stop("interrupted", "interrupted", exit_status(error), args)
     except click.UsageError as error:
@@ -90,9 +97,9 @@ def _main(args: list[str]) -> None:
         sys.exit(error.exit_code)
     except ZooError as error:
         _stop(error.code, str(error), error.exit_code, args, getattr(error, "report", None))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (BrokenPipeError, OutputClosed):
+        _drop_output()
+        sys.exit(OUTPUT_CLOSED)
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             _bug(error, args)

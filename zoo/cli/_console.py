@@ -51,6 +51,18 @@ def bold(text: str) -> str:
     return text if plain else f"\033[1m{text}\033[0m"
 
 
+class OutputClosed(Exception):
+    """Nobody reads on what is printed: as BrokenPipeError, of which click makes exit status 1."""
+
+
+@contextmanager
+def _closed_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
 class LazyGroup(click.Group):
     """Commands by name, from modules of this package.
 
@@ -62,6 +74,14 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]], **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.verbs = verbs
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _closed_output():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _closed_output():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.verbs)
