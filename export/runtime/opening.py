@@ -15,10 +15,12 @@ import numpy as np
 from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, ModelFileError
 from zoo.evaluation.predictor import Predictor
+from zoo.files.ledger import known_digests
 from zoo.files.local import sha256_bytes
 from zoo.files.manifest import Manifest, read_manifest
 
 from ..spec import OUTPUT_NAME
+from .cost import require_bounded_cost
 from .model_files import is_dynamic_int8, read_model, require_bounded
 from .onnx_session import CudaGraph, bound_runner, plain_runner
 from .providers import OPENVINO, SessionSettings, create_session
@@ -45,6 +47,7 @@ def open_onnx(
     level: str = "all",
     cuda_graph: bool = False,
     untrusted: bool = False,
+    trust_code: bool = False,
 ) -> Session:
     """Open an ONNX file. `onnxruntime` quietly runs on the CPU when CUDA is missing; this raises
     instead.
@@ -55,12 +58,19 @@ def open_onnx(
         sha256: expected digest of the file.
         tf32, threads, level, cuda_graph: see `SessionSettings`.
         untrusted: refuse operators whose cost the file can make arbitrary.
+        trust_code: open a file that was not exported here without finding its cost first.
     Raises: ProviderError if the provider did not take the graph, ModelFileError if the file cannot
-        be opened, IntegrityError if the digest differs or external data are not plain files beside
-        it, ResourceError if it cannot be read.
+        be opened (code "unbounded": it could run without end, and was not exported here),
+        IntegrityError if the digest differs or external data are not plain files beside it,
+        ResourceError if it cannot be read.
     """
     settings = SessionSettings(
-        provider=provider, tf32=tf32, threads=threads, level=level, cuda_graph=cuda_graph
+        provider=provider,
+        tf32=tf32,
+        threads=threads,
+        level=level,
+        cuda_graph=cuda_graph,
+        trust_code=trust_code,
     )
     return _open_onnx(Path(path), settings, sha256, untrusted)
 
@@ -71,8 +81,11 @@ def _open_onnx(
     from .attestation import attest
 
     model = read_model(path, sha256)
+    digest = sha256_bytes(model.data)
     if untrusted:
         require_bounded(model)
+    if not (settings.trust_code or digest in known_digests()):
+        require_bounded_cost(model)
     if settings.provider == OPENVINO:
         from .openvino_session import open_openvino
 
@@ -98,7 +111,7 @@ def _open_onnx(
         attest(session, settings),
         tuple(session.get_inputs()[0].shape),
         OUTPUT_NAME if OUTPUT_NAME in outputs else outputs[0],
-        sha256_bytes(model.data),
+        digest,
         is_dynamic_int8(model),
     )
 
@@ -188,7 +201,8 @@ def open_predictor(
         warm_up: batch sizes that are run once before this returns.
         like: name of a model whose preprocessing and labels a foreign file without metadata has.
         untrusted: see `open_onnx`.
-        trust_code: run a .pt or .pt2 file that this user did not export.
+        trust_code: run a .pt or .pt2 file, or an .onnx file without a bound, that this user did
+            not export.
     Raises: as `open_session`; ConfigError for a file without metadata and no `like`.
     """
     if untrusted and trust_code:

@@ -1,0 +1,229 @@
+"""What an ONNX file would cost to run on one image, found before a runtime sees it.
+
+Shapes are followed through the graph from one image of the size that the file states, with onnx's
+own shape inference, node by node; small integers, of which shapes are made, are computed on the
+way. What has no shape then has no bound, and is refused: a loop without a count, a value that grows
+in its loop, a size that depends on pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import ChainMap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from zoo.catalog.weights_records import InputSpec
+from zoo.errors import ConfigError, ModelFileError
+
+from .model_files import CONTROL_FLOW, ModelFile
+from .node_values import NodeValues, UnknownSize, Value, weights_of
+from .session import decode_metadata
+
+MAX_NODES = 20_000  # functions written out
+MAX_DEPTH = 4  # of graphs inside graphs; onnxruntime takes minutes to open deeper ones
+MAX_STEPS = 100_000  # of a loop, those around it multiplied
+MAX_BYTES = 4 << 30  # that live at once
+MAX_WORK = 4_000_000_000_000  # multiplications, roughly
+_NODE_WORK = 100_000  # of calling any node
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "LSTM", "GRU", "RNN")
+Scope = ChainMap[str, Value]
+
+
+def require_bounded_cost(model: ModelFile) -> None:
+    """Refuse a file that could take any time or memory. Without the onnx package only loops are.
+
+    Raises: ModelFileError (code "unbounded").
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        found = sorted(CONTROL_FLOW & {operator for _, operator in model.facts.operators})
+        if found:
+            why = f"has {found[0]}, and its cost is found with the onnx package only (pip install)"
+            raise _refused(model, why) from None
+        return
+    try:
+        proto = onnx.load_model_from_string(model.data)
+        _Walk(_inlined(proto))
+    except UnknownSize as error:
+        raise _refused(model, str(error)) from None
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
+        raise _refused(model, "has shapes that do not follow from each other") from None
+
+
+def _refused(model: ModelFile, why: str) -> ModelFileError:
+    return ModelFileError(
+        f"{model.name} {why}: it could run without end. Ask for an export without that, or give "
+        "--trust-code (trust_code=True) if you trust whoever made it",
+        code="unbounded",
+    )
+
+
+def _inlined(proto: Any) -> Any:
+    """The model with its functions written out, if that gives no more than MAX_NODES."""
+    bodies = {(f.domain, f.name): f.node for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def count(nodes: Any, around: tuple[tuple[str, str], ...], depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise UnknownSize(f"has graphs inside graphs, deeper than {MAX_DEPTH}")
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in around:
+                raise UnknownSize("has a function that calls itself")
+            if key in bodies:
+                if key not in sizes:
+                    sizes[key] = count(bodies[key], (*around, key), depth)
+                total += sizes[key]
+            total += 1 + sum(count(g.node, around, depth + 1) for g in _graphs(node))
+            if total > MAX_NODES:
+                raise UnknownSize(f"has more than {MAX_NODES:,} nodes")
+        return total
+
+    count(proto.graph.node, (), 0)
+    if not bodies:
+        return proto
+    from onnx import inliner
+
+    return inliner.inline_local_functions(proto)
+
+
+def _graphs(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _used(node: Any) -> Iterator[str]:
+    """Names that a node reads, in graphs inside it too."""
+    yield from node.input
+    for graph in _graphs(node):
+        for inner in graph.node:
+            yield from _used(inner)
+        yield from (value.name for value in graph.output)
+
+
+class _Walk:
+    """One way through a model, and what it has cost so far."""
+
+    def __init__(self, proto: Any) -> None:
+        self.live, self.work = 0, 0.0
+        opsets = {entry.domain: entry.version for entry in proto.opset_import}
+        self._values = NodeValues(opsets, proto.ir_version)
+        graph = proto.graph
+        scope: Scope = ChainMap(dict(_inputs(proto)))
+        self._graph(graph, scope, 1, 0)
+
+    def _graph(self, graph: Any, scope: Scope, times: int, depth: int) -> list[Value]:
+        """The outputs of a graph; what it holds is given back at its end."""
+        if depth > MAX_DEPTH:
+            raise UnknownSize(f"has graphs inside graphs, deeper than {MAX_DEPTH}")
+        before, own = self.live, set[str]()
+        scope.update(weights_of(graph))
+        for sparse in graph.sparse_initializer:  # a runtime writes it out
+            self._grow(scope[sparse.values.name].size_bytes)
+        last = {name: at for at, node in enumerate(graph.node) for name in _used(node)}
+        last |= {value.name: len(graph.node) for value in graph.output}
+        for at, node in enumerate(graph.node):
+            found = self._node(node, scope, times, depth)
+            for name, value in zip(node.output, found, strict=False):
+                scope[name] = value
+                own.add(name)
+                self._grow(value.size_bytes)
+            for name in {n for n in node.input if last[n] == at and n in own}:
+                self.live -= 0 if scope[name].fixed else scope[name].size_bytes
+        self.live = before
+        return [_known(scope, value.name) for value in graph.output]
+
+    def _grow(self, size_bytes: int) -> None:
+        self.live += size_bytes
+        if self.live > MAX_BYTES:
+            raise UnknownSize(f"needs more than {MAX_BYTES >> 30} GiB for one image")
+
+    def _spend(self, work: float) -> None:
+        self.work += work
+        if self.work > MAX_WORK:
+            raise UnknownSize(f"needs more than {MAX_WORK:.0e} operations for one image")
+
+    def _node(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:
+        inner: dict[str, Callable[..., list[Value]]] = {"If": self._if, "Loop": self._loop}
+        if node.domain in ("", "ai.onnx") and node.op_type in inner:
+            self._spend(times * _NODE_WORK)
+            return inner[node.op_type](node, scope, times, depth)
+        if node.op_type in CONTROL_FLOW or any(_graphs(node)):
+            raise UnknownSize(f"has {node.op_type[:40]}, whose steps are not counted")
+        taken = {name: _known(scope, name) for name in node.input if name}
+        found = self._values.returned(node, taken)
+        self._spend(times * (_NODE_WORK + _work(node, list(taken.values()), found)))
+        return found
+
+    def _if(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:
+        branches = {a.name: a.g for a in node.attribute}
+        chosen = _known(scope, node.input[0]).content
+        if chosen is not None:
+            branch = branches["then_branch" if bool(np.all(chosen)) else "else_branch"]
+            return self._graph(branch, scope.new_child(), times, depth + 1)
+        both = [self._graph(g, scope.new_child(), times, depth + 1) for g in branches.values()]
+        if [value.shape for value in both[0]] != [value.shape for value in both[-1]]:
+            raise UnknownSize("has an If whose branches differ in shape")
+        return both[0]
+
+    def _loop(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:
+        count = _known(scope, node.input[0]).content if node.input[0] else None
+        if count is None:
+            raise UnknownSize("has a Loop without a constant count")
+        steps = max(0, int(np.ravel(count)[0]))
+        if times * steps > MAX_STEPS:
+            raise UnknownSize(f"has loops of {times * steps:.0e} steps, more than {MAX_STEPS:,}")
+        carried = [_known(scope, name).plain() for name in node.input[2:]]
+        body = node.attribute[0].g
+        given = [Value(7, ()), Value(9, ()), *carried]  # int64, bool
+        inside = scope.new_child(
+            {value.name: known for value, known in zip(body.input, given, strict=True)}
+        )
+        after = self._graph(body, inside, times * steps, depth + 1)[1:]
+        if [v.shape for v in after[: len(carried)]] != [v.shape for v in carried]:
+            raise UnknownSize("has a Loop that changes the shape of what it carries")
+        rows = [Value(v.kind, (steps, *v.shape)) for v in after[len(carried) :]]
+        return carried + rows
+
+
+def _known(scope: Scope, name: str) -> Value:
+    try:
+        return scope[name]
+    except KeyError:
+        raise UnknownSize("reads a value that nothing makes") from None
+
+
+def _inputs(proto: Any) -> Iterator[tuple[str, Value]]:
+    """The inputs of a model for one image; free sides are those that its metadata state."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    try:
+        stated = decode_metadata({p.key: p.value for p in proto.metadata_props})["input"]
+    except ConfigError:
+        stated = None
+    spec = InputSpec.from_dict(stated or {})
+    sides = (1, spec.in_chans, *spec.size)
+    for value in proto.graph.input:
+        if value.name not in weights:
+            dims = enumerate(value.type.tensor_type.shape.dim)
+            shape = tuple(dim.dim_value or sides[min(at, 3)] for at, dim in dims)
+            yield value.name, Value(value.type.tensor_type.elem_type, shape)
+
+
+def _work(node: Any, taken: list[Value], found: list[Value]) -> float:
+    """Multiplications of a node, roughly: n k m of (n, k) x (k, m) is the root of the product of
+    the three sizes; a window of a pooling layer counts for every result.
+    """
+    counts = sorted((value.count for value in taken), reverse=True)
+    results = max((value.count for value in found), default=0)
+    window = next((math.prod(a.ints) for a in node.attribute if a.name == "kernel_shape"), 1)
+    work = float(sum(counts) + results * max(1, window))
+    if len(counts) > 1 and any(name in node.op_type for name in _PRODUCTS):
+        work += math.sqrt(float(counts[0]) * counts[1] * results)
+    return work

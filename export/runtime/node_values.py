@@ -1,0 +1,154 @@
+"""What a node of an ONNX graph returns, without running it: data type, shape, and small integers.
+
+Shapes come from onnx's own inference; the small numbers of which a graph makes shapes are computed
+with onnx's reference evaluator, which needs no memory to speak of for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+_SMALL = 1024  # numbers in a value that is computed here
+_FOLDED = frozenset(
+    "Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater Identity "
+    "Less Max Min Mod Mul Neg Not Or Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round "
+    "Shape Size Slice Split Sqrt Squeeze Sub Transpose Unsqueeze Where".split()
+)
+# of com.microsoft: what they return is as large as what they take
+_AS_FIRST = frozenset(
+    "BiasGelu FastGelu Gelu QuickGelu SkipLayerNormalization MultiHeadAttention".split()
+)
+_OWN = ("", "ai.onnx")  # names of ONNX's own domain
+
+
+class UnknownSize(Exception):
+    """Why nothing bounds what a node returns."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a value.
+
+    Args:
+        kind: data type, as TensorProto numbers them.
+        content: itself, where it is small and known.
+        fixed: whether it is the same for all inputs, so that a runtime may keep it.
+    """
+
+    kind: int
+    shape: tuple[int, ...]
+    content: Any = None
+    fixed: bool = False
+
+    @property
+    def count(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them; 8 each for a type that numpy lacks."""
+        from onnx import helper
+
+        try:
+            return self.count * int(helper.tensor_dtype_to_np_dtype(self.kind).itemsize)
+        except KeyError:
+            return self.count * 8
+
+    def plain(self) -> Value:
+        """The same kind and shape, nothing known of the content."""
+        return Value(self.kind, self.shape)
+
+
+def weights_of(graph: Any) -> Iterator[tuple[str, Value]]:
+    """Names and values of a graph's initialisers; the content of the small ones."""
+    from onnx import numpy_helper
+
+    for tensor in graph.initializer:
+        value = Value(tensor.data_type, tuple(tensor.dims), None, True)
+        if value.count <= _SMALL and not tensor.external_data:
+            with contextlib.suppress(Exception):  # the runtime says what is wrong with it
+                value = replace(value, content=numpy_helper.to_array(tensor))
+        yield tensor.name, value
+    for sparse in graph.sparse_initializer:
+        yield sparse.values.name, Value(sparse.values.data_type, tuple(sparse.dims), None, True)
+
+
+@dataclass(frozen=True)
+class NodeValues:
+    """How the nodes of one model answer.
+
+    Args:
+        opsets: version per domain.
+        ir_version: of the file format.
+    """
+
+    opsets: dict[str, int]
+    ir_version: int
+
+    def returned(self, node: Any, taken: dict[str, Value]) -> list[Value]:
+        """The outputs of a node without graphs in it.
+
+        Args:
+            taken: its inputs, by name.
+        Raises: UnknownSize, and what onnx's inference raises.
+        """
+        if node.domain == "com.microsoft" and node.op_type in _AS_FIRST:
+            return [taken[node.input[0]].plain()]
+        fixed = all(value.fixed for value in taken.values())
+        types = self._types(node, taken)
+        found = [self._sized(node, types.get(name), fixed) for name in node.output]
+        if len(found) == 1 and found[0].count <= _SMALL:
+            found[0] = replace(found[0], content=self._content(node, taken))
+        return found
+
+    def _types(self, node: Any, taken: dict[str, Value]) -> dict[str, Any]:
+        from onnx import defs, helper, numpy_helper, shape_inference
+
+        domain = "" if node.domain in _OWN else node.domain
+        try:
+            schema = defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
+        except defs.SchemaError:
+            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size") from None
+        types = {k: helper.make_tensor_type_proto(v.kind, v.shape) for k, v in taken.items()}
+        known = {k: v.content for k, v in taken.items() if v.content is not None}
+        data = {name: numpy_helper.from_array(content, name) for name, content in known.items()}
+        opsets = [helper.make_opsetid(*entry) for entry in self.opsets.items()]
+        found: dict[str, Any] = shape_inference.infer_node_outputs(
+            schema, node, types, data, {}, opsets, self.ir_version
+        )
+        return found
+
+    def _sized(self, node: Any, kind: Any, fixed: bool) -> Value:
+        stated = kind.tensor_type if kind is not None and kind.HasField("tensor_type") else None
+        if stated is None:
+            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size")
+        dims = stated.shape.dim
+        if not stated.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
+            raise UnknownSize(f"has {node.op_type[:40]}, whose result depends on pixels in size")
+        return Value(stated.elem_type, tuple(dim.dim_value for dim in dims), None, fixed)
+
+    def _content(self, node: Any, taken: dict[str, Value]) -> Any:
+        """What the node returns, where it is made of known numbers or of shapes; else None."""
+        if node.domain not in _OWN:
+            return None
+        feeds = {name: value.content for name, value in taken.items()}
+        if node.op_type in ("Shape", "Size"):
+            feeds = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in taken.items()}
+        known = all(content is not None for content in feeds.values())
+        if not known or node.op_type not in (*_FOLDED, "Constant"):
+            return None
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            with np.errstate(all="ignore"):
+                answer = ReferenceEvaluator(node, opsets=self.opsets).run(None, feeds)
+        except Exception:  # a kernel raises what it likes; then it is not known
+            return None
+        return np.asarray(next(iter(answer)))
