@@ -16,7 +16,7 @@ from zoo.errors import ConfigError
 from zoo.factory.config_json import build_config
 from zoo.factory.description import PretrainedCfg
 from zoo.files.json_text import to_json
-from zoo.files.ledger import CODE_SUFFIXES, remember
+from zoo.files.ledger import remember
 from zoo.files.local import sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import Manifest, make_manifest, read_manifest
@@ -109,7 +109,7 @@ def export_model(
         require_parity(report, allow_drift)
         carry(out, folder, kept)
         manifest = _sign(folder, config, report, cfg)
-        remember(manifest.digest(path) for path in requested if path.endswith(CODE_SUFFIXES))
+        remember(map(manifest.digest, requested))
     return ExportResult(out, report, manifest)
 
 

@@ -66,8 +66,7 @@ def write_verified(
             cfg.name, cfg.version, cfg.sha256, rows, attestation, package_versions()
         )
         require_parity(report)
-        if kind != "onnx":
-            remember([sha256_file(temporary)])
+        remember([sha256_file(temporary)])
     return report
 
 

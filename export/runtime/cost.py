@@ -19,11 +19,12 @@ from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, ModelFileError
 
 from .model_files import CONTROL_FLOW, ModelFile
-from .node_values import NodeValues, UnknownSize, Value, weights_of
+from .node_values import NodeValues, UnknownOperator, UnknownSize, Value, weights_of
 from .session import decode_metadata
 
 MAX_NODES = 20_000  # functions written out
-MAX_DEPTH = 4  # of graphs inside graphs; onnxruntime takes minutes to open deeper ones
+MAX_DEPTH = 4  # of graphs inside graphs
+_GRAPH = 80  # nodes that a graph inside a node counts for: onnxruntime takes so long to open it
 MAX_STEPS = 100_000  # of a loop, those around it multiplied
 MAX_BYTES = 4 << 30  # that live at once
 MAX_WORK = 4_000_000_000_000  # multiplications, roughly
@@ -35,7 +36,7 @@ Scope = ChainMap[str, Value]
 def require_bounded_cost(model: ModelFile) -> None:
     """Refuse a file that could take any time or memory. Without the onnx package only loops are.
 
-    Raises: ModelFileError (code "unbounded").
+    Raises: ModelFileError (code "unbounded"; "custom_operator": it has one that ONNX lacks).
     """
     try:
         import onnx
@@ -50,6 +51,12 @@ def require_bounded_cost(model: ModelFile) -> None:
         _Walk(_inlined(proto))
     except UnknownSize as error:
         raise _refused(model, str(error)) from None
+    except UnknownOperator as error:
+        raise ModelFileError(
+            f"{model.name} needs the operator {error}, which ONNX does not have; export it with "
+            "standard operators only",
+            code="custom_operator",
+        ) from None
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
         raise _refused(model, "has shapes that do not follow from each other") from None
 
@@ -79,7 +86,8 @@ def _inlined(proto: Any) -> Any:
                 if key not in sizes:
                     sizes[key] = count(bodies[key], (*around, key), depth)
                 total += sizes[key]
-            total += 1 + sum(count(g.node, around, depth + 1) for g in _graphs(node))
+            total += 1
+            total += sum(_GRAPH + count(g.node, around, depth + 1) for g in _graphs(node))
             if total > MAX_NODES:
                 raise UnknownSize(f"has more than {MAX_NODES:,} nodes")
         return total
@@ -131,7 +139,7 @@ class _Walk:
         last |= {value.name: len(graph.node) for value in graph.output}
         for at, node in enumerate(graph.node):
             found = self._node(node, scope, times, depth)
-            for name, value in zip(node.output, found, strict=False):
+            for name, value in found.items():
                 scope[name] = value
                 own.add(name)
                 self._grow(value.size_bytes)
@@ -150,16 +158,20 @@ class _Walk:
         if self.work > MAX_WORK:
             raise UnknownSize(f"needs more than {MAX_WORK:.0e} operations for one image")
 
-    def _node(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:
+    def _node(self, node: Any, scope: Scope, times: int, depth: int) -> dict[str, Value]:
         inner: dict[str, Callable[..., list[Value]]] = {"If": self._if, "Loop": self._loop}
         if node.domain in ("", "ai.onnx") and node.op_type in inner:
             self._spend(times * _NODE_WORK)
-            return inner[node.op_type](node, scope, times, depth)
+            answers = inner[node.op_type](node, scope, times, depth)
+            return dict(zip(node.output, answers, strict=False))
         if node.op_type in CONTROL_FLOW or any(_graphs(node)):
             raise UnknownSize(f"has {node.op_type[:40]}, whose steps are not counted")
         taken = {name: _known(scope, name) for name in node.input if name}
         found = self._values.returned(node, taken)
-        self._spend(times * (_NODE_WORK + _work(node, list(taken.values()), found)))
+        self._spend(
+            times
+            * (_NODE_WORK + _work(node, [taken[n] for n in node.input if n], list(found.values())))
+        )
         return found
 
     def _if(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:

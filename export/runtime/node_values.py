@@ -31,6 +31,10 @@ class UnknownSize(Exception):
     """Why nothing bounds what a node returns."""
 
 
+class UnknownOperator(Exception):
+    """Name and opset of an operator that ONNX does not have."""
+
+
 @dataclass(frozen=True)
 class Value:
     """What is known of a value.
@@ -92,29 +96,36 @@ class NodeValues:
     opsets: dict[str, int]
     ir_version: int
 
-    def returned(self, node: Any, taken: dict[str, Value]) -> list[Value]:
-        """The outputs of a node without graphs in it.
+    def returned(self, node: Any, taken: dict[str, Value]) -> dict[str, Value]:
+        """The outputs of a node without graphs in it, by name; the first is among them.
 
         Args:
             taken: its inputs, by name.
-        Raises: UnknownSize, and what onnx's inference raises.
+        Raises: UnknownSize, UnknownOperator, and what onnx's inference raises.
         """
         if node.domain == "com.microsoft" and node.op_type in _AS_FIRST:
-            return [taken[node.input[0]].plain()]
+            return {node.output[0]: taken[node.input[0]].plain()}
         fixed = all(value.fixed for value in taken.values())
         types = self._types(node, taken)
-        found = [self._sized(node, types.get(name), fixed) for name in node.output]
-        if len(found) == 1 and found[0].count <= _SMALL:
-            found[0] = replace(found[0], content=self._content(node, taken))
-        return found
+        found = {name: _sized(types[name], fixed) for name in node.output if name in types}
+        known = {name: value for name, value in found.items() if value is not None}
+        first = known.get(next(iter(node.output), ""))
+        if first is None:
+            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size")
+        if len(node.output) == 1 and first.count <= _SMALL:
+            known[node.output[0]] = replace(first, content=self._content(node, taken))
+        return known
 
     def _types(self, node: Any, taken: dict[str, Value]) -> dict[str, Any]:
         from onnx import defs, helper, numpy_helper, shape_inference
 
         domain = "" if node.domain in _OWN else node.domain
+        opset = self.opsets.get(domain, 1)
         try:
-            schema = defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
+            schema = defs.get_schema(node.op_type, opset, domain)
         except defs.SchemaError:
+            if domain == "":
+                raise UnknownOperator(f"{node.op_type[:40]} at opset {opset}") from None
             raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size") from None
         types = {k: helper.make_tensor_type_proto(v.kind, v.shape) for k, v in taken.items()}
         known = {k: v.content for k, v in taken.items() if v.content is not None}
@@ -124,15 +135,6 @@ class NodeValues:
             schema, node, types, data, {}, opsets, self.ir_version
         )
         return found
-
-    def _sized(self, node: Any, kind: Any, fixed: bool) -> Value:
-        stated = kind.tensor_type if kind is not None and kind.HasField("tensor_type") else None
-        if stated is None:
-            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size")
-        dims = stated.shape.dim
-        if not stated.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
-            raise UnknownSize(f"has {node.op_type[:40]}, whose result depends on pixels in size")
-        return Value(stated.elem_type, tuple(dim.dim_value for dim in dims), None, fixed)
 
     def _content(self, node: Any, taken: dict[str, Value]) -> Any:
         """What the node returns, where it is made of known numbers or of shapes; else None."""
@@ -152,3 +154,11 @@ class NodeValues:
         except Exception:  # a kernel raises what it likes; then it is not known
             return None
         return np.asarray(next(iter(answer)))
+
+
+def _sized(kind: Any, fixed: bool) -> Value | None:
+    """The value of a TypeProto; None if it is no tensor, or its shape is not known."""
+    dims = kind.tensor_type.shape.dim
+    if not kind.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in dims):
+        return None
+    return Value(kind.tensor_type.elem_type, tuple(d.dim_value for d in dims), None, fixed)

@@ -30,9 +30,13 @@ SEED = click.IntRange(0, 2**63 - 1)
 
 
 def trust_option() -> Callable[[Any], Any]:
-    """``--trust-code``: TorchScript files and torch.export archives of others run too."""
+    """``--trust-code``: TorchScript files and torch.export archives of others run too, and ONNX
+    files whose cost has no bound.
+    """
     return click.option(
-        "--trust-code", is_flag=True, help="Run .pt and .pt2 files that were not exported here."
+        "--trust-code",
+        is_flag=True,
+        help="Run .pt and .pt2 files, and .onnx files without a bound, that others exported.",
     )
 
 
