@@ -16,8 +16,11 @@ _END = 110
 
 def shorten(message: str) -> str:
     """`message` in at most `MAX_MESSAGE` characters: its beginning, which says what is wrong, and
-    its end, which says what to do.
+    its end, which says what to do. What a terminal would obey instead of showing is written out.
     """
+    if not message.isprintable():
+        shown = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        message = "".join(shown)
     if len(message) <= MAX_MESSAGE:
         return message
     return f"{message[: MAX_MESSAGE - _END - 3]} … {message[-_END:]}"

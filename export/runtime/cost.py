@@ -57,8 +57,10 @@ def require_bounded_cost(model: ModelFile) -> None:
             "standard operators only",
             code="custom_operator",
         ) from None
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
-        raise _refused(model, "has shapes that do not follow from each other") from None
+    except MemoryError:
+        raise
+    except Exception:  # onnx raises whatever it likes, and the file is why
+        raise _refused(model, "has nodes or weights that do not fit together") from None
 
 
 def _refused(model: ModelFile, why: str) -> ModelFileError:
@@ -165,7 +167,7 @@ class _Walk:
             answers = inner[node.op_type](node, scope, times, depth)
             return dict(zip(node.output, answers, strict=False))
         if node.op_type in CONTROL_FLOW or any(_graphs(node)):
-            raise UnknownSize(f"has {node.op_type[:40]}, whose steps are not counted")
+            raise UnknownSize(f"has {ascii(node.op_type[:40])[1:-1]}, whose steps are not counted")
         taken = {name: _known(scope, name) for name in node.input if name}
         found = self._values.returned(node, taken)
         self._spend(

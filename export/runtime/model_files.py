@@ -64,7 +64,7 @@ def read_model(path: str | Path, sha256: str | None = None) -> ModelFile:
             code="not_onnx",
         ) from None
     known = KNOWN_DOMAINS | {domain for domain, _ in facts.functions}
-    foreign = sorted(f"{d}.{op}" for d, op in facts.operators if d not in known)
+    foreign = sorted(ascii(f"{d}.{op}"[:80])[1:-1] for d, op in facts.operators if d not in known)
     if foreign:
         raise ModelFileError(
             f"{path.name} needs operators that onnxruntime does not have: "

@@ -111,7 +111,9 @@ class NodeValues:
         known = {name: value for name, value in found.items() if value is not None}
         first = known.get(next(iter(node.output), ""))
         if first is None:
-            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size")
+            raise UnknownSize(
+                f"has {ascii(node.op_type[:40])[1:-1]}, whose result has no known size"
+            )
         if len(node.output) == 1 and first.count <= _SMALL:
             known[node.output[0]] = replace(first, content=self._content(node, taken))
         return known
@@ -125,8 +127,12 @@ class NodeValues:
             schema = defs.get_schema(node.op_type, opset, domain)
         except defs.SchemaError:
             if domain == "":
-                raise UnknownOperator(f"{node.op_type[:40]} at opset {opset}") from None
-            raise UnknownSize(f"has {node.op_type[:40]}, whose result has no known size") from None
+                raise UnknownOperator(
+                    f"{ascii(node.op_type[:40])[1:-1]} at opset {opset}"
+                ) from None
+            raise UnknownSize(
+                f"has {ascii(node.op_type[:40])[1:-1]}, whose result has no known size"
+            ) from None
         types = {k: helper.make_tensor_type_proto(v.kind, v.shape) for k, v in taken.items()}
         known = {k: v.content for k, v in taken.items() if v.content is not None}
         data = {name: numpy_helper.from_array(content, name) for name, content in known.items()}

@@ -6,30 +6,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from PIL import Image
 
 from export.runtime.cost import require_bounded_cost
 from export.runtime.model_files import read_model
 from export.runtime.opening import open_file, open_onnx, open_predictor, open_session
-from zoo.errors import ModelFileError
+from zoo.catalog.weights_records import InputSpec
+from zoo.errors import ConfigError, ModelFileError
 
 node = helper.make_node
 Weights = dict[str, object]
 
 
-def save(path: Path, nodes: list[NodeProto], weights: Weights, functions: int = 0) -> Path:
+def save(
+    path: Path, nodes: list[NodeProto], weights: Weights, functions: int = 0, kind: int = 1
+) -> Path:
     """A model x -> y on RGB images of 8 x 8, functions that each call the last twice."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         "g",
         [info("x", TensorProto.FLOAT, ["b", 3, 8, 8])],
-        [info("y", TensorProto.FLOAT, None)],
+        [info("y", kind, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
@@ -182,6 +187,43 @@ print(peak() - before)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 200
+
+
+def test_names_and_numbers_of_a_file_do_not_reach_the_terminal_raw(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [node("Re\nlu\x1b[31m", ["x"], ["y"])], {})
+    with pytest.raises(ModelFileError, match=r"needs the operator Re\\nlu\\x1b\[31m at opset 20"):
+        open_onnx(path)
+    model = onnx.load(save(path, [node("Add", ["x", "w"], ["y"])], {"w": np.float32(0)}))
+    model.graph.initializer[0].data_type = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="do not fit together"):
+        open_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind", "returned"),
+    [
+        ([node("ReduceSum", ["x"], ["y"], keepdims=0)], 1, r"float32 \(\)"),
+        ([node("Relu", ["x"], ["y"])], 1, r"float32 \(1, 3, 8, 8\)"),
+        ([node("Flatten", ["x"], ["f"]), node("Cast", ["f"], ["y"], to=7)], 7, "int64 .1, 192."),
+        ([node("Flatten", ["x"], ["f"]), node("Cast", ["f"], ["y"], to=8)], 8, "object .1, 192."),
+    ],
+)
+def test_what_is_no_row_of_numbers_is_no_answer(
+    nodes: list[NodeProto], kind: int, returned: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "m.onnx", nodes, {}, kind=kind)
+    predictor = open_predictor(path, like="convit_nano")
+    predictor = replace(predictor, input=InputSpec(size=(8, 8)))
+    with pytest.raises(ConfigError, match=f"returns {returned} for 1 images"):
+        predictor(Image.new("RGB", (8, 8)))
+
+
+def test_more_classes_than_names_are_no_answer(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [node("Flatten", ["x"], ["y"])], {})
+    predictor = replace(open_predictor(path, like="convit_nano"), input=InputSpec(size=(8, 8)))
+    with pytest.raises(ConfigError, match="answers with 192 classes and has names for 10"):
+        predictor(Image.new("RGB", (8, 8)))
 
 
 def _halved(path: Path) -> Path:

@@ -35,12 +35,27 @@ def read_idx(path: str | Path, dimensions: int) -> Array:
     """
     data = read_regular_file(path, "IDX file")
     if data[:2] == b"\x1f\x8b":
-        data = _unpack(data, Path(path).name)
+        data = _unpack(data, dimensions, Path(path).name)
     return parse_idx(data, dimensions, Path(path).name)
 
 
 def parse_idx(data: bytes, dimensions: int, name: str) -> Array:
     """The array of an unpacked IDX file. Raises: DatasetError, see `read_idx`."""
+    start, sizes = 4 + 4 * dimensions, _sizes(data, dimensions, name)
+    count = math.prod(sizes)
+    if len(data) - start != count:
+        shorter = len(data) - start < count
+        raise DatasetError(
+            f"{name} has {'only' if shorter else 'at least'} {len(data) - start} bytes of values; "
+            f"its header says {' x '.join(map(str, sizes))} = {count}. It is "
+            f"{'cut short' if shorter else 'longer'}; fetch it again",
+            code="truncated" if shorter else "too_long",
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
+
+
+def _sizes(data: bytes, dimensions: int, name: str) -> tuple[int, ...]:
+    """What the header says. Raises: DatasetError."""
     expected = bytes((0, 0, _UINT8, dimensions))
     if data[:4] != expected:
         raise DatasetError(
@@ -49,34 +64,25 @@ def parse_idx(data: bytes, dimensions: int, name: str) -> Array:
             "swapped?",
             code="magic",
         )
-    start = 4 + 4 * dimensions
-    if len(data) < start:
+    if len(data) < 4 + 4 * dimensions:
         raise DatasetError(f"{name} ends inside its header; fetch it again", code="truncated")
-    sizes = struct.unpack(f">{dimensions}I", data[4:start])
-    count = math.prod(sizes)
-    if count > MAX_BYTES:
+    sizes = struct.unpack_from(f">{dimensions}I", data, 4)
+    if math.prod(sizes) > MAX_BYTES:
         raise DatasetError(
             f"{name} claims {' x '.join(map(str, sizes))} values; at most {MAX_BYTES} are read",
             code="too_large",
         )
-    if len(data) - start != count:
-        shorter = len(data) - start < count
-        raise DatasetError(
-            f"{name} has {len(data) - start} bytes of values; its header says "
-            f"{' x '.join(map(str, sizes))} = {count}. It is "
-            f"{'cut short' if shorter else 'longer'}; fetch it again",
-            code="truncated" if shorter else "too_long",
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
+    return sizes
 
 
-def _unpack(data: bytes, name: str) -> bytes:
-    """gzip's content, never more than a header and `MAX_BYTES`."""
+def _unpack(data: bytes, dimensions: int, name: str) -> bytes:
+    """gzip's content, at most a byte more than its header claims."""
     import io
 
     try:
         with gzip.open(io.BytesIO(data)) as packed:
-            return packed.read(MAX_BYTES + 64)
+            header = packed.read(4 + 4 * dimensions)
+            return header + packed.read(math.prod(_sizes(header, dimensions, name)) + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise DatasetError(
             f"{name} is damaged or cut short ({str(error)[:80]}); fetch it again", code="damaged"

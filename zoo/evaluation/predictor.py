@@ -162,9 +162,16 @@ class Predictor:
         Args:
             batch: float32 (B, C, H, W).
             images: where it comes from, for messages.
-        Raises: InputError (code "not_finite").
+        Raises: InputError (code "not_finite"), ConfigError (code "not_logits").
         """
         found = self.forward(batch)
+        floats = np.issubdtype(found.dtype, np.floating)
+        if not floats or found.ndim != 2 or len(found) != len(batch):
+            raise ConfigError(
+                f"{self.name[:80]} returns {found.dtype} {found.shape} for {len(batch)} images; "
+                "expected a row of floating-point numbers for each of them",
+                code="not_logits",
+            )
         self._check_finite(found, images)
         return found
 
@@ -212,7 +219,18 @@ class Predictor:
             )
 
     def top(self, logits: Array, topk: int) -> Prediction:
-        """The most probable classes. Args: logits: (classes,)."""
+        """The most probable classes.
+
+        Args:
+            logits: (classes,).
+        Raises: ConfigError (code "labels") if there are more or fewer classes than labels.
+        """
+        if self.labels and len(self.labels) != len(logits):
+            raise ConfigError(
+                f"{self.name[:80]} answers with {len(logits)} classes and has names for "
+                f"{len(self.labels)}; name another model with --like, or export it again",
+                code="labels",
+            )
         probabilities = softmax(logits)
         order = np.argsort(-probabilities, kind="stable")[:topk]
         return Prediction(
