@@ -13,10 +13,15 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, FixedAttention, batches
-from zoo.analysis._attention_layers import _reader, attention_layers, collect_attention
+from zoo.analysis._attention_layers import Layout, _reader, attention_layers, collect_attention
 from zoo.analysis.attention import query_attention
 from zoo.analysis.gates import gate_study, read_diagnostics
-from zoo.analysis.nonlocality import grid_distances, nonlocality, nonlocality_study
+from zoo.analysis.nonlocality import (
+    grid_distances,
+    key_distances,
+    nonlocality,
+    nonlocality_study,
+)
 from zoo.analysis.similarity import row_numbers, similarity_study
 from zoo.analysis.specificity import TwoWayVariance, specificity_study
 from zoo.errors import AnalysisError
@@ -36,6 +41,14 @@ def test_uniform_attention_has_the_mean_distance_of_the_grid() -> None:
     assert _study(torch.full((64, 64), 1 / 64)) == pytest.approx(mean, rel=1e-6)
     study = nonlocality_study(Classifier(FixedAttention(torch.eye(64)[None])), batches())
     assert study.layers[0].uniform == pytest.approx(mean, rel=1e-6)
+
+
+def test_a_strided_key_lies_in_the_middle_of_what_it_covers() -> None:
+    """4 x 4 queries, 2 x 2 keys at (0.5, 0.5), (0.5, 2.5), (2.5, 0.5) and (2.5, 2.5)."""
+    found = key_distances(Layout("global", (4, 4), step=2), 4, torch.zeros(1, dtype=torch.float64))
+    keys = list(itertools.product((0.5, 2.5), repeat=2))
+    expected = [[np.hypot(y - a, x - b) for a, b in keys] for y in range(4) for x in range(4)]
+    assert found.numpy() == pytest.approx(np.asarray(expected), abs=1e-6)
 
 
 def test_a_convolution_initialised_layer_attends_at_its_offsets() -> None:

@@ -135,6 +135,17 @@ def test_an_interrupt_exits_with_130(
     assert "interrupted" in capsys.readouterr().err
 
 
+def test_a_full_memory_exits_with_6(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("zoo.cli.list.read_costs", full)
+    assert run("list", "--json") == 6
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "memory"
+
+
 def test_predict_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("predict", "convit_nano", SCAN, "--topk", "2") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -144,6 +155,7 @@ def test_predict_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> 
     assert run("predict", "convit_nano.digits@1.0.0", str(REPOSITORY / "examples"), "--json") == 0
     entries = json.loads(capsys.readouterr().out)
     assert [e["top"][0]["label"] for e in entries] == [str(d) for d in range(10)]
+    assert {len(e["top"]) for e in entries} == {3}
 
 
 def test_predict_takes_exported_files_and_run_directories(

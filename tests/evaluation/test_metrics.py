@@ -14,6 +14,7 @@ from zoo.errors import ConfigError, InputError
 from zoo.evaluation.metrics import (
     class_accuracies,
     confusion_matrix,
+    cutoff_counts,
     frequency,
     mean_iou,
     measure,
@@ -23,6 +24,7 @@ from zoo.evaluation.metrics import (
     unconfidence,
 )
 from zoo.evaluation.outcomes import Outcomes, in_top, judge, nll_per_image
+from zoo.evaluation.predictor import softmax
 
 Array = np.ndarray[Any, Any]
 THEIRS = "how-do-vits-work"
@@ -187,3 +189,15 @@ def test_what_is_no_probability_is_refused(p: Array, y: Array, text: str) -> Non
 def test_unknown_definitions_are_refused() -> None:
     with pytest.raises(ConfigError, match="textbook, how-do-vits-work; got 'sklearn'"):
         measure(np.eye(2), np.arange(2), "sklearn")
+
+
+def test_a_confidence_at_the_cutoff_is_not_above_it() -> None:
+    outcomes = judge(np.asarray([[0.9, 0.1], [0.05, 0.95], [0.5, 0.5]]), np.asarray([1, 1, 0]))
+    found = cutoff_counts(outcomes, 0.9)
+    assert (found.images, found.right, found.rest, found.rest_wrong) == (1.0, 1.0, 2.0, 1.0)
+
+
+def test_softmax_of_large_logits_is_finite() -> None:
+    found = softmax(np.asarray([[1000.0, 999.0], [-1000.0, -1000.0]]))
+    e = math.e
+    assert np.allclose(found, [[e / (1 + e), 1 / (1 + e)], [0.5, 0.5]], atol=1e-12)

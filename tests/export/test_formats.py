@@ -326,6 +326,30 @@ def test_preprocessing_in_the_graph_is_pillows_to_a_grey_level(
         assert found["mean"] <= 0.1, (spec, found)
 
 
+@pytest.mark.parametrize(
+    ("one", "all_of_them", "passes"),
+    [(2.9, 0.0, True), (3.1, 0.0, False), (0.0, 0.4, True), (0.0, 0.6, False)],
+)
+def test_pixels_that_are_off_by_more_than_a_rounding_are_refused(
+    one: float, all_of_them: float, passes: bool
+) -> None:
+    """One value of 12,288 off by more than 3 grey levels, or all by more than half a level."""
+    from export.parity.images import _grey_levels
+
+    spec = InputSpec(size=(64, 64), crop_pct=1.0)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    mean, std = (np.reshape(v, (3, 1, 1)) for v in (spec.mean, spec.std))
+    grey = image.transpose(2, 0, 1).astype(np.float64) + all_of_them
+    grey[0, 0, 0] += one
+    pixels = ((grey / 255 - mean) / std)[None]
+    if passes:
+        found = _grey_levels(pixels, image[None], spec)
+        assert found["max"] == pytest.approx(one + all_of_them, abs=1e-3)
+    else:
+        with pytest.raises(ExportError, match="grey levels"):
+            _grey_levels(pixels, image[None], spec)
+
+
 def test_nearest_neighbours_are_refused_in_the_graph(tmp_path: Path) -> None:
     spec = InputSpec(size=(8, 8), interpolation="nearest")
     with pytest.raises(ExportError, match="use bilinear or bicubic"):

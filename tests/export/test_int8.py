@@ -22,11 +22,13 @@ import export
 import zoo
 from export.formats.metadata import describe
 from export.parity import exactness
+from export.parity.calibration import OwnImages, top1_loss
 from export.runtime import arithmetic
 from export.runtime.opening import open_onnx
 from export.spec import ExportSpec
 from export.writer import ArtefactWriter
 from zoo.cli import main
+from zoo.data.dataset import in_memory
 from zoo.data.opening import open_dataset
 from zoo.errors import DatasetError, ExportError, ParityError
 from zoo.factory.create import create_random
@@ -136,6 +138,28 @@ def test_calibration_on_a_folder_that_is_not_there_is_refused_before_the_work(
         capsys.readouterr().err.split()
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_loss_is_what_is_right_without_int8_less_what_is_right_with_it() -> None:
+    """Four images whose grey level is their class: the model knows all, the file one of them."""
+    targets = np.arange(4)
+    images = np.full((4, 32, 32, 3), 60 * targets[:, None, None, None], np.uint8)
+    labelled = in_memory("toy", ("a", "b", "c", "d"), images, targets)
+    cfg = describe(zoo.create_model("convit_nano", num_classes=4))
+    mean, std = cfg.input.mean[0], cfg.input.std[0]
+
+    def knows(batch: np.ndarray) -> np.ndarray:
+        grey = 255 * (batch[:, 0, 0, 0] * std + mean)
+        return np.eye(4)[(grey / 60).round().astype(int)]
+
+    def always_the_second(batch: np.ndarray) -> np.ndarray:
+        return np.eye(4)[np.ones(len(batch), int)]
+
+    found = top1_loss(always_the_second, knows, cfg, OwnImages((), labelled))
+    assert found == {
+        "data": "toy", "images": 4, "top1_percent": 25.0, "float32_top1_percent": 100.0,
+        "top1_loss_points": 75.0,
+    }  # fmt: skip
 
 
 def test_an_int8_file_that_loses_accuracy_is_not_written(tmp_path: Path) -> None:

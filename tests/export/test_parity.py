@@ -48,6 +48,21 @@ def test_errors_and_angles_are_those_of_the_definition() -> None:
     assert row.cosine == pytest.approx((9 + 18) / (5 * math.hypot(3, 4.5)))
 
 
+def test_figures_are_of_the_worst_image() -> None:
+    """Two images, of which the first is answered perfectly."""
+    inputs = TestInputs(np.zeros((2, 1, 2, 3), np.float32), ("noise", "noise"))
+    expected = np.array([[3.0, 4.0], [3.0, 4.0]])
+    reference = Reference(inputs, expected, np.array([1.0, 1.0]))
+    actual = np.array([[3.0, 4.0], [4.0, 3.0]])
+    row = check_parity(lambda batch: actual, reference, "f", CPU, ExportSpec(batches=(2,)))[0]
+    assert row.max_abs_error == 1.0
+    assert row.mean_abs_error == 0.5  # this one is over all
+    assert row.relative_l2 == pytest.approx(math.sqrt(2) / 5)
+    assert row.cosine == pytest.approx(24 / 25)
+    p = 1 / (1 + math.e)  # of the first class; the logits differ by one
+    assert row.kl == pytest.approx(p * -1 + (1 - p) * 1)
+
+
 def test_the_divergence_is_the_sum_of_p_log_p_over_q() -> None:
     p, q = np.array([0.5, 0.25, 0.25]), np.array([0.25, 0.5, 0.25])
     row = row_of(list(np.log(q) + 7), list(np.log(p) - 3))

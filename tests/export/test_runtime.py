@@ -26,6 +26,7 @@ from zoo.errors import (
     ModelFileError,
     ZooError,
 )
+from zoo.files.manifest import make_manifest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 
@@ -70,6 +71,29 @@ def test_a_precision_that_was_not_exported_is_named(exported: Path) -> None:
         open_predictor(exported, precision="int8")
     with pytest.raises(ConfigError, match="float32, float16, int8; got 'q4'"):
         open_predictor(exported, precision="q4")
+
+
+def test_of_two_int8_files_a_directory_opens_as_the_dynamic_one(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    names = ("onnx/model_int8.onnx", "onnx/model_quantized.onnx")
+    for shift, name in enumerate(names):
+        value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
+        out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
+        constant = numpy_helper.from_array(np.full((1,), float(shift), np.float32), "c")
+        node = helper.make_node("Add", ["x", "c"], ["y"])
+        graph = helper.make_graph([node], "g", [value], [out], [constant])
+        opset = [helper.make_opsetid("", 18)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / name)
+    manifest = make_manifest(tmp_path, names, "convit_nano.toy", "1.0.0", 1)
+    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    session = open_session(tmp_path, precision="int8")
+    assert session.run(np.zeros((1, 1), np.float32)).tolist() == [[1.0]]
+    assert session.sha256 == manifest.digest(names[1])
+    path = tmp_path / names[1]
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(IntegrityError) as caught:
+        open_session(tmp_path, precision="int8")
+    assert caught.value.code == "hash"
 
 
 def test_torchscript_has_the_same_interface(exported: Path) -> None:

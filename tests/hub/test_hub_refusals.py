@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,15 @@ def add(file: str, data: bytes) -> Callable[[Path], None]:
         resign(bundle)
 
     return apply
+
+
+def archive(*names: str) -> bytes:
+    """A zip file whose members hold no pickle's first bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as written:
+        for name in names:
+            written.writestr(name, "c__builtin__")
+    return content.getvalue()
 
 
 def unsigned(bundle: Path) -> None:
@@ -90,6 +101,9 @@ REFUSED = {
     ),
     "a pickle by name": (add("weights.bin", b"x"), "pickle", "weights.bin"),
     "a pickle by content": (add("notes.txt", b"\x80\x04K\x01."), "pickle", "notes.txt"),
+    "a pickle by name in an archive": (
+        add("notes.dat", archive("notes.txt", "a.pkl")), "pickle", "notes.dat",
+    ),
     "no version": (edit("README.md", str), "tag", "v1.0.0"),
     "a newer manifest": (version(2), "manifest_version", "install a newer one"),
     "a broken manifest": (version("x"), "manifest", "format_version must be an integer; got 'x'"),

@@ -1,0 +1,147 @@
+"""What a mirror, a pin or a partial download says is compared, bounded and left alone in time."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import IntegrityError, NetworkError, ResourceError
+from zoo.files import download, fetch, pins
+from zoo.files.local import sha256_bytes
+from zoo.files.manifest import FILE as MANIFEST
+from zoo.files.manifest import make_manifest
+from zoo.files.mirror import Mirror, Ref
+
+FIRST, SECOND = "a" * 40, "b" * 40
+REPO, WEIGHTS = "org/by-hand", "model.safetensors"
+
+
+def write_mirror(folder: Path, files: dict[str, bytes], commit: str, *names: str) -> None:
+    """A mirror of one commit, found under `names`."""
+    for path, data in files.items():
+        place = folder / REPO / "resolve" / commit / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    stated = {path: (len(data), sha256_bytes(data)) for path, data in files.items()}
+    for name in names:
+        place = folder / REPO / "refs" / f"{name}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(Ref(REPO, commit, stated).to_json())
+
+
+def test_another_commit_than_the_one_asked_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mirror(tmp_path, {WEIGHTS: b"\0other"}, SECOND, FIRST, SECOND)
+    monkeypatch.setenv("CONVATTN_MIRROR", str(tmp_path))
+    assert download.fetch_file(REPO, WEIGHTS, SECOND) == (b"\0other", SECOND)
+    with pytest.raises(IntegrityError, match=f"came back as commit {SECOND}") as caught:
+        download.fetch_file(REPO, WEIGHTS, FIRST)
+    assert caught.value.code == "revision"
+
+
+def test_fetching_everything_compares_with_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror states the digest of what it holds; the manifest that of what was published."""
+    published = tmp_path / "published"
+    (published / "onnx").mkdir(parents=True)
+    (published / "onnx" / "model.onnx").write_bytes(b"\0published")
+    manifest = make_manifest(published, ["onnx/model.onnx"], "convit_nano.x", "1.0.0", 1)
+    listed = manifest.to_json().encode()
+    monkeypatch.setenv("CONVATTN_MIRROR", str(tmp_path / "mirror"))
+    for commit, data in ((FIRST, b"\0published"), (SECOND, b"\0exchanged")):
+        write_mirror(
+            tmp_path / "mirror", {MANIFEST: listed, "onnx/model.onnx": data}, commit, commit
+        )
+    found = dict(fetch._companions(REPO, FIRST, True, ""))
+    assert found == {MANIFEST: listed, "onnx/model.onnx": b"\0published"}
+    with pytest.raises(IntegrityError, match="the manifest says") as caught:
+        list(fetch._companions(REPO, SECOND, True, ""))
+    assert caught.value.code == "hash"
+
+
+class _Endless(http.server.BaseHTTPRequestHandler):
+    """Answers everything with 40 MB, and counts what was asked for."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+        try:
+            for _ in range(40):
+                self.wfile.write(b" " * 1_000_000)
+        except OSError:
+            pass  # whoever asked has had enough
+
+
+@pytest.fixture
+def endless() -> Iterator[tuple[Mirror, list[str]]]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield Mirror(f"http://127.0.0.1:{server.server_port}"), server.asked  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_reference_without_end_is_not_read_to_its_end(
+    endless: tuple[Mirror, list[str]],
+) -> None:
+    mirror, asked = endless
+    with pytest.raises(NetworkError, match="it is no reference") as caught:
+        mirror.resolve(REPO, "main")
+    assert caught.value.code == "limit"
+    assert asked == [f"/{REPO}/refs/main.json"]
+
+
+def test_a_file_that_the_disk_cannot_hold_is_not_asked_for(
+    endless: tuple[Mirror, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, asked = endless
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    with pytest.raises(ResourceError) as caught:
+        mirror.locate(REPO, WEIGHTS, FIRST, size_bytes=5000)
+    assert caught.value.code == "disk_full"
+    assert asked == []
+
+
+def test_the_first_of_two_pins_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process pins while this one downloads what is another file by now."""
+    data = b"\0first"
+    first = pins.Pin(
+        repo=REPO, file=WEIGHTS, revision=FIRST, sha256=sha256_bytes(data), size_bytes=len(data)
+    )
+
+    def meanwhile(repo: str, file: str) -> tuple[bytes, str]:
+        with pins._locked():
+            pins._write({(REPO, WEIGHTS): first})
+        return b"\0second", SECOND
+
+    monkeypatch.setattr("zoo.files.download.fetch_file", meanwhile)
+    assert fetch.pin_on_first_use(REPO) == first
+    assert pins.read_pins() == {(REPO, WEIGHTS): first}
+    moved = fetch.update_pin(REPO)
+    assert (moved.revision, moved.sha256) == (SECOND, sha256_bytes(b"\0second"))
+    assert pins.read_pins() == {(REPO, WEIGHTS): moved}
+
+
+def test_a_partial_download_of_another_process_is_left_for_an_hour(tmp_path: Path) -> None:
+    now = time.time()
+    for minutes in (0, 50, 70):
+        path = tmp_path / f"{minutes}.incomplete"
+        path.write_bytes(b"123")
+        os.utime(path, (now - 60 * minutes,) * 2)
+    assert download.remove_orphans(tmp_path, download.STALE_SECONDS) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.incomplete", "50.incomplete"]
