@@ -13,7 +13,7 @@ from PIL import Image
 from tests.data.writers import write_cifar10_python, write_cifar_c
 from zoo.catalog.tables import read_labels
 from zoo.cli import main
-from zoo.cli.evaluate import compact_json
+from zoo.cli._evaluation_text import compact_json
 from zoo.data.corruptions import CORRUPTIONS
 from zoo.data.opening import open_dataset
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # digests, copies, checks, and states that only we read: a diverged run, an unfinished landscape
 OWN = {
     *("zoo/evaluation/evaluate.py", "zoo/training/checkpoint.py", "zoo/training/run.py"),
-    *("zoo/training/job.py", "zoo/training/sweep.py", "zoo/cli/analyses.py"),
+    *("zoo/training/job.py", "zoo/training/sweep.py", "zoo/training/build_up.py"),
     *("zoo/analysis/sweep.py", "zoo/analysis/landscape.py", "zoo/files/json_text.py"),
     *("zoo/files/manifest.py", "zoo/factory/transformers_models.py", "zoo/catalog/checked_json.py"),
     "zoo/evaluation/batch/parts.py",

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..layers.attention import Attention2d
+from ..layers.conv_attention import ConvAttention2d
+from ..layers.windows import LocalAttention
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, panels, save, tidy
 from ._hooks import device_of, first_tensor, outputs_to, read_batches, unchanged
@@ -76,6 +79,38 @@ def gains(before: Tensor, after: Tensor) -> Tensor:
     rows = [log_amplitudes(maps) for maps in (after, before)]
     high = [values[:, -1] - values[:, 0] for values in rows]
     return high[0] - high[1]
+
+
+def random_layers(width: int) -> dict[str, tuple[str, Callable[[], nn.Module]]]:
+    """For `random_layer_gains`: convolutions and attention of `width` channels, by kernel size,
+    groups and window.
+    """
+    layers: dict[str, tuple[str, Callable[[], nn.Module]]] = {}
+    for k in (1, 3, 5, 7, 9):
+        for groups in dict.fromkeys((1, width // 4, width)):
+            layers[f"convolution, kernel {k}, groups {groups}"] = (
+                "convolution",
+                lambda k=k, groups=groups: nn.Conv2d(
+                    width, width, k, padding=k // 2, groups=groups
+                ),
+            )
+    for k in (3, 5, 7, 9):
+        layers[f"convolutional attention, kernel {k}"] = (
+            "attention",
+            lambda k=k: ConvAttention2d(width, num_heads=4, head_dim=width // 4, kernel_size=k),
+        )
+    for window in (2, 4, 8):
+        layers[f"local attention, window {window}"] = (
+            "attention",
+            lambda window=window: LocalAttention(
+                width, window_size=window, num_heads=4, head_dim=width // 4
+            ),
+        )
+    layers["attention to all keys"] = (
+        "attention",
+        lambda: Attention2d(width, num_heads=4, head_dim=width // 4),
+    )
+    return layers
 
 
 def random_layer_gains(

@@ -266,36 +266,6 @@ def _is_numeric(rows: Sequence[dict[str, Any]], key: str) -> bool:
     return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
-def training_batches(
-    request: Request, model: nn.Module, dataset: ImageDataset, batch_size: int
-) -> list[tuple[Any, Any]]:
-    """Training images augmented as the data's recipe does, with its mixup; fixed by the seed."""
-    import numpy as np
-
-    from ..training.batches import open_source
-    from ..training.plan import seeded
-    from ..training.recipe import scaled
-    from ..training.recipes import default_recipe
-
-    recipe = scaled(default_recipe(request.data), seed=request.seed, batch_size=batch_size)
-    source = open_source(dataset, model.pretrained_cfg.input, recipe, 0)
-    order = np.random.default_rng(request.seed).permutation(len(dataset))
-    pairs = np.stack([order, np.zeros_like(order)], axis=1)
-    chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
-    chunks = [chunk for chunk in chunks if len(chunk) > 1]
-    with seeded(request.seed):
-        batches = list(source.batches(1, chunks, 0, 1))
-        if not (recipe.mixup or recipe.cutmix):
-            return batches
-        from timm.data import Mixup
-
-        mix = Mixup(
-            recipe.mixup, recipe.cutmix, label_smoothing=0.0, num_classes=len(dataset.labels)
-        )
-        even = ((x[: len(x) // 2 * 2], y[: len(x) // 2 * 2]) for x, y in batches)
-        return [mix(images, targets) for images, targets in even]
-
-
 # verb -> (module, help line)
 _VERBS = {
     "fourier": ("analyses", "Frequencies of feature maps over depth."),
@@ -307,11 +277,11 @@ _VERBS = {
     "gates": ("analyses", "ConViT's gates and positional attention."),
     "attention": ("analyses", "Where heads look from one patch."),
     "similarity": ("analyses", "Whether all queries look at the same."),
-    "landscape": ("analyses", "The loss on a plane through weight space."),
-    "hessian": ("analyses", "Largest eigenvalues of the Hessian, batch by batch."),
-    "robustness": ("analyses", "Accuracy over 15 corruptions x 5 severities."),
-    "noise": ("analyses", "Accuracy under noise of one frequency, and filtered."),
-    "buildup": ("analyses", "From a CNN to AlterNet, one block at a time."),
+    "landscape": ("analyses_of_loss", "The loss on a plane through weight space."),
+    "hessian": ("analyses_of_loss", "Largest eigenvalues of the Hessian, batch by batch."),
+    "robustness": ("analyses_of_noise", "Accuracy over 15 corruptions x 5 severities."),
+    "noise": ("analyses_of_noise", "Accuracy under noise of one frequency, and filtered."),
+    "buildup": ("analyses_of_loss", "From a CNN to AlterNet, one block at a time."),
     "sweep": ("analyses", "Curves and tables from `convattn train --sweep` runs."),
 }
 

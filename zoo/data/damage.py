@@ -8,13 +8,15 @@ on CIFAR-C or ImageNet-C. Only numpy and Pillow; reproducible from a seed.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from .dataset import ImageDataset
 
 Array = np.ndarray[Any, Any]
 Generator = np.random.Generator
@@ -36,6 +38,42 @@ def corrupt(image: Array, corruption: str, severity: int, seed: int = 0) -> Arra
     x = function(image.astype(np.float64) / 255, strengths[severity - 1], generator)
     found: Array = np.round(x.clip(0, 1) * 255).astype(np.uint8)
     return found
+
+
+def damaged_sets(
+    images: ImageDataset, size: tuple[int, int], seed: int = 0
+) -> Iterator[tuple[str, int, Damaged]]:
+    """(corruption, severity, the images damaged so) for every corruption at every severity.
+
+    Args: size: (height, width) of a model's input, at which corruptions have their meaning.
+    """
+    height, width = size
+    sized = [
+        np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        for image, _ in images
+    ]
+    for corruption in CORRUPTIONS:
+        for severity in range(1, 6):
+            yield corruption, severity, Damaged(sized, images.targets, corruption, severity, seed)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Images damaged when they are read; every image has noise of its own."""
+
+    images: Sequence[Array]
+    targets: Array
+    corruption: str
+    severity: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Array, int]:
+        seed = self.seed * 1_000_003 + index
+        image = corrupt(self.images[index], self.corruption, self.severity, seed)
+        return image, int(self.targets[index])
 
 
 def _gaussian_noise(x: Array, s: float, g: Generator) -> Array:

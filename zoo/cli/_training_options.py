@@ -1,0 +1,97 @@
+"""The options of train, in the order of its help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ._options import SEED, ImageSize, json_or_text, unreadable_option
+from ._references import complete_data, complete_recipe
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        shell_complete=complete_data,
+        metavar="NAME|DIR|KIND:DIR",
+        help="digits, fashion_mnist, a folder of class folders, or fashion_mnist:DIR, cifar10:DIR, "
+        "cifar100:DIR, imagenet:DIR.",
+    ),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Run directory."),
+    click.option(
+        "--recipe",
+        shell_complete=complete_recipe,
+        metavar="NAME",
+        help="Default: by data and model; docs/training.md.",
+    ),
+    click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's."),
+    click.option("--batch-size", type=click.IntRange(2), help="Of all processes together."),
+    click.option("--lr", type=float, help="At the recipe's reference batch."),
+    click.option("--seed", type=SEED, help="Default: 0."),
+    click.option("--amp", type=click.Choice(["no", "bf16", "fp16"]), help="Mixed precision."),
+    click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Recipe field."),
+    click.option("--config", multiple=True, metavar="KEY=VALUE", help="Keyword of the model."),
+    click.option("--img-size", type=ImageSize(8), help="Of the input, in pixels: 224 or 192,256."),
+    click.option("--finetune-from", metavar="REF", help="Start from these weights."),
+    click.option(
+        "--from-scratch",
+        is_flag=True,
+        help="Random weights. Default for a folder: the model's own weights, where they exist.",
+    ),
+    click.option("--freeze", multiple=True, metavar="PART", help="'backbone' or a module."),
+    click.option(
+        "--fraction",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        help="Of the images; as many are seen.",
+    ),
+    unreadable_option(),
+    click.option("--overwrite", is_flag=True, help="Replace a finished directory at OUT."),
+    click.option("--resume", is_flag=True, help="Continue the run in OUT, or begin it."),
+    click.option(
+        "--export",
+        multiple=True,
+        type=click.Choice(["onnx", "torchscript", "pt2"]),
+        help="Verified, in OUT.",
+    ),
+    click.option("--diagnostics", is_flag=True, help="Log attention to OUT/diagnostics.jsonl."),
+    click.option("--tensorboard", is_flag=True, help="Log to OUT/tensorboard."),
+    click.option(
+        "--probe", type=click.Choice(["linear", "knn"]), help="Classify frozen features instead."
+    ),
+    click.option("--sweep", metavar="FILE|NAME", help="A grid of runs; docs/training.md."),
+    click.option("--reproduce", metavar="NAME", help="Train bundled weights again."),
+    click.option("--workers", type=click.IntRange(0), help="That decode. Default: by the cores."),
+    click.option(
+        "--threads",
+        type=click.IntRange(0),
+        default=0,
+        help="That compute. Default: the cores available (affinity, quota).",
+    ),
+    click.option("--micro-batch", type=click.IntRange(0), default=0, help="Images at once."),
+    click.option("--cpu", is_flag=True, help="Stay off the GPU."),
+    click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON."),
+)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options of train, as a decorator."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["depth=3", "gating=fixed"]`` -> values as `json_or_text` reads them.
+
+    Raises: click.BadParameter.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
+        found[key] = json_or_text(text)
+    return found
