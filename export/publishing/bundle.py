@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog.records import ModelRecord
 from zoo.catalog.registry import get_record
 from zoo.catalog.tables import list_name
-from zoo.catalog.weights_records import VERSION, InputSpec, Metric
+from zoo.catalog.weights_records import VERSION, Metric
 from zoo.errors import ConfigError, ExportError
 from zoo.factory.config_json import read_config
 from zoo.factory.description import PretrainedCfg
@@ -42,6 +41,7 @@ from ..directory import export_model
 from ..formats.metadata import describe
 from ..parity.report import ParityReport
 from ..spec import ExportSpec
+from .transformers_config import image_processor, transformers_keys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,6 @@ PROVENANCE = "provenance.json"
 CARD = "README.md"
 PROCESSOR = "preprocessor_config.json"
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_RESAMPLE = {"nearest": 0, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 
 @dataclass(frozen=True)
@@ -166,48 +165,6 @@ def _sign(folder: Path, cfg: PretrainedCfg) -> Manifest:
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     check_files(folder, manifest)
     return manifest
-
-
-def image_processor(spec: InputSpec) -> dict[str, Any]:
-    """preprocessor_config.json: the same steps under the names of transformers' image processors.
-
-    For oblong inputs they know no resize that keeps the aspect ratio: the image is stretched.
-    """
-    short = math.floor(min(spec.size) / spec.crop_pct)
-    height, width = spec.size
-    square = height == width
-    return {
-        "image_processor_type": "CLIPImageProcessor" if square else "ViTImageProcessor",
-        "do_convert_rgb": spec.in_chans == 3,
-        **({"do_grayscale": True} if spec.in_chans == 1 else {}),
-        "do_resize": True,
-        "size": {"shortest_edge": short} if square else {"height": height, "width": width},
-        "resample": _RESAMPLE[spec.interpolation],
-        "do_center_crop": square,
-        "crop_size": {"height": height, "width": width},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(spec.mean),
-        "image_std": list(spec.std),
-    }
-
-
-def transformers_keys(cfg: PretrainedCfg) -> dict[str, Any]:
-    """Keys of config.json that transformers reads: timm's models are its type "timm_wrapper".
-
-    Classes without names are called as transformers calls them; names that occur twice keep their
-    first number in `label2id`.
-    """
-    names = cfg.labels or tuple(f"LABEL_{number}" for number in range(cfg.num_classes))
-    numbers: dict[str, int] = {}
-    for number, name in enumerate(names):
-        numbers.setdefault(name, number)
-    return {
-        "model_type": "timm_wrapper",
-        "id2label": {str(number): name for number, name in enumerate(names)},
-        "label2id": numbers,
-    }
 
 
 def measured_metrics(folder: str | Path, name: str) -> tuple[Metric, ...]:

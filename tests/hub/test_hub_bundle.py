@@ -14,7 +14,8 @@ from PIL import Image
 import export
 import zoo
 from export.cards import check_card
-from export.publishing.bundle import image_processor, measured_metrics
+from export.publishing.bundle import measured_metrics
+from export.publishing.transformers_config import image_processor
 from zoo.catalog.weights_records import InputSpec
 from zoo.data.preprocessing import preprocess
 from zoo.errors import ZooError

@@ -51,11 +51,11 @@ class ConvAttentionViT(SequentialHeadClassifier):
         patch_size, in_chans, num_classes: as in timm; num_classes=0 returns the pooled embedding.
         embed_dim, depth, num_heads, head_dim, mlp_dim: of the blocks; the attention's inner width
             is num_heads * head_dim.
-        kernel_size, dilation, padding, kv_stride, mask_border: of the attention
-            (`ConvAttention2d`).
         drop_rate: dropout in attention outputs and feed-forward parts; pos_drop_rate after
             positions.
         drop_path_rate: stochastic depth of the last block (linear from 0).
+        kernel_size, dilation, padding, kv_stride, mask_border: of the attention
+            (`ConvAttention2d`).
     Shape: (B, in_chans, H, W) -> (B, num_classes).
     """
 
@@ -67,14 +67,14 @@ class ConvAttentionViT(SequentialHeadClassifier):
         num_classes: int = 1000,
         embed_dim: int = 192,
         depth: int = 12,
-        num_heads: int = 3,
-        head_dim: int = 64,
-        mlp_dim: int = 768,
         kernel_size: int = 3,
         dilation: int = 1,
         padding: int | None = None,
         kv_stride: int = 1,
         mask_border: bool = False,
+        num_heads: int = 3,
+        head_dim: int = 64,
+        mlp_dim: int = 768,
         drop_rate: float = 0.0,
         pos_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,

@@ -68,7 +68,7 @@ def test_config_names_its_type_and_its_classes(bundle: Path) -> None:
 
 
 def test_classes_without_names_and_names_that_occur_twice_have_numbers() -> None:
-    from export.publishing.bundle import transformers_keys
+    from export.publishing.transformers_config import transformers_keys
 
     cfg = zoo.PretrainedCfg(
         architecture="x", architecture_version=1, num_classes=3, input=zoo.InputSpec()

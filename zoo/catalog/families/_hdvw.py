@@ -44,9 +44,6 @@ def hdvw_family(*, bibtex: str, smoothing: bool = False, **facts: Any) -> Family
     )
 
 
-NANO_INPUT = InputSpec(
-    size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=1.0
-)
 _UPSTREAM = "github.com/xxxnell/how-do-vits-work"
 _RELEASE = "https://github.com/xxxnell/how-do-vits-work-storage/releases/download/v0.1/"
 

@@ -11,6 +11,9 @@ from typing import Any
 from .._data_sets import DATA_SETS
 from ..weights_records import InputSpec, WeightsRecord
 
+NANO_INPUT = InputSpec(
+    size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=1.0
+)  # of our own small models
 _FASHION_INPUT = InputSpec(
     size=(28, 28), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
 )  # as the images are

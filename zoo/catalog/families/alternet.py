@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..records import Family, Licence
 from ..weights_records import InputSpec
-from ._trained import digits_weights, fashion_mnist_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 # One string per stage, one letter per block: C convolution, A attention (zoo.models.alternet).
 _BASIC = {"bottleneck": False}
@@ -59,9 +59,7 @@ FAMILY = Family(
     },
     input=InputSpec(interpolation="bilinear"),
     inputs={
-        "alternet_nano": InputSpec(
-            size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
-        ),
+        "alternet_nano": NANO_INPUT,
         "alternet_50_cifar": InputSpec(
             size=(32, 32),
             mean=(0.5071, 0.4867, 0.4408),

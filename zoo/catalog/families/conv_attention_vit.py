@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..records import Family, Licence
 from ..weights_records import InputSpec
-from ._trained import digits_weights
+from ._trained import NANO_INPUT, digits_weights
 
 
 def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int]:
@@ -56,15 +56,7 @@ FAMILY = Family(
         "conv_attention_vit_nano": "our own small convolutional-attention ViT for 32 x 32 images"
     },
     input=InputSpec(interpolation="bilinear"),
-    inputs={
-        "conv_attention_vit_nano": InputSpec(
-            size=(32, 32),
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            interpolation="bicubic",
-            crop_pct=1.0,
-        )
-    },
+    inputs={"conv_attention_vit_nano": NANO_INPUT},
     tiny={
         "img_size": 32,
         "patch_size": 8,

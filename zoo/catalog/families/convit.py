@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..records import Family, Licence
-from ..weights_records import CheckpointRecord, InputSpec, Metric, WeightsRecord
-from ._trained import digits_weights, fashion_mnist_weights
+from ..weights_records import CheckpointRecord, Metric, WeightsRecord
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 _HEAD_DIM = {
     "tiny": 48,
@@ -101,15 +101,7 @@ FAMILY = Family(
         },
     },
     descriptions={"convit_nano": "our own small ConViT for 32 x 32 images"},
-    inputs={
-        "convit_nano": InputSpec(
-            size=(32, 32),
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            interpolation="bicubic",
-            crop_pct=1.0,
-        )
-    },
+    inputs={"convit_nano": NANO_INPUT},
     tiny={
         "img_size": 32,
         "patch_size": 8,

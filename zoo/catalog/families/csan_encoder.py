@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..records import Family, Licence
-from ..weights_records import InputSpec
-from ._trained import digits_weights
+from ._trained import NANO_INPUT, digits_weights
 
 FAMILY = Family(
     name="csan_encoder",
@@ -42,13 +41,7 @@ FAMILY = Family(
     descriptions={
         "csan_encoder_nano": "our own small encoder for 32 x 32 images, not a published model"
     },
-    input=InputSpec(
-        size=(32, 32),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        interpolation="bicubic",
-        crop_pct=1.0,
-    ),
+    input=NANO_INPUT,
     tiny={
         "img_size": 32,
         "patch_size": 8,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..records import Family, Licence
 from ..weights_records import CheckpointRecord, InputSpec, Metric
-from ._trained import digits_weights, fashion_mnist_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 _WIDTHS = (64, 128, 320, 512)
 
@@ -72,9 +72,7 @@ FAMILY = Family(
     },
     input=InputSpec(crop_pct=0.9),
     inputs={
-        "fcvit_nano": InputSpec(
-            size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
-        ),
+        "fcvit_nano": NANO_INPUT,
         "fcvit_b24": InputSpec(crop_pct=0.95),
         "fcvit_b48": InputSpec(crop_pct=0.95),
     },

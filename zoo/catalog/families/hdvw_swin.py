@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._hdvw import NANO_INPUT, hdvw_family
-from ._trained import digits_weights
+from ._hdvw import hdvw_family
+from ._trained import NANO_INPUT, digits_weights
 
 
 def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._hdvw import NANO_INPUT, TOKEN_KEYWORDS, hdvw_family, token_aliases
-from ._trained import digits_weights
+from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
+from ._trained import NANO_INPUT, digits_weights
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ._hdvw import (
     CNN_KEYWORDS,
-    NANO_INPUT,
     cifar100_checkpoint,
     cnn_aliases,
     hdvw_family,
     resnet_sizes,
 )
-from ._trained import digits_weights, fashion_mnist_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 FAMILY = hdvw_family(
     name="resnet",
