@@ -24,17 +24,19 @@ from zoo.files.staging import carry, holds, require_free, staged_directory
 from zoo.weights.safetensors_file import weights_bytes
 
 from .formats.metadata import describe_for
+from .formats.triton import FOLDER as TRITON
+from .formats.triton import repository_file, write_triton
 from .parity.calibration import own_images
 from .parity.report import ParityReport, require_parity
 from .parity.stored import write_test_data
-from .spec import EXTRA_FILES, FORMATS, PRECISIONS, ExportSpec
+from .spec import EXTRA_FILES, FORMATS, PRECISIONS, SERVING, ExportSpec
 from .writer import ArtefactWriter, check_exportable, check_names
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-_GRAPHS = ("onnx/", "model.pt")  # where the exported files lie
+_GRAPHS = ("onnx/", "model.pt", f"{TRITON}/")  # where the exported files lie
 _OURS = (*_GRAPHS, "test_data_set_", "config.json", "model.safetensors", "parity.json")
 
 
@@ -64,6 +66,7 @@ def export_model(
     calibration: str | Path | None = None,
     data: str | Path | None = None,
     on_unreadable: str = "stop",
+    serving: str = "",
     allow_drift: bool = False,
     overwrite: bool = False,
 ) -> ExportResult:
@@ -83,6 +86,7 @@ def export_model(
             training part calibrates static int8 unless `calibration` does, and an int8 file may
             lose at most `spec.int8_top1_loss` points on the validation part.
         on_unreadable: "stop" or "skip", for both.
+        serving: "triton" adds a model repository of the float32 ONNX file.
         allow_drift: write files despite a failing verdict; parity.json and config.json then say so
             ("drift_allowed": true).
         overwrite: replace another model, or files that this export does not write.
@@ -90,7 +94,7 @@ def export_model(
         ConfigError; NotFoundError, ImageError and DatasetError for `calibration` and `data`.
     """
     spec = spec or ExportSpec()
-    _check_request(formats, precisions, extras)
+    _check_request(formats, precisions, extras, serving)
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)
@@ -99,6 +103,7 @@ def export_model(
     own = own_images(cfg, calibration, data, on_unreadable)
     out = Path(out)
     requested = _requested(formats, precisions, extras)
+    requested |= {repository_file(cfg)} if serving else set()
     kept = _check_place(out, cfg, requested, overwrite)
     with staged_directory(out, replace=True) as folder:
         (folder / "model.safetensors").write_bytes(weights)
@@ -107,6 +112,8 @@ def export_model(
         writer.write(formats, precisions, extras)
         report = writer.report()
         require_parity(report, allow_drift)
+        if serving:
+            write_triton(folder, FORMATS["onnx"], cfg)
         carry(out, folder, kept)
         manifest = _sign(folder, config, report, cfg)
         remember(map(manifest.digest, requested))
@@ -114,11 +121,14 @@ def export_model(
 
 
 def _check_request(
-    formats: Sequence[str], precisions: Sequence[str], extras: Sequence[str]
+    formats: Sequence[str], precisions: Sequence[str], extras: Sequence[str], serving: str
 ) -> None:
     check_names("formats", formats, FORMATS)
     check_names("precisions", precisions, PRECISIONS)
     check_names("extras", extras, EXTRA_FILES)
+    check_names("serving", [serving] if serving else [], SERVING)
+    if serving and "onnx" not in formats:
+        raise ConfigError("triton serves the float32 ONNX file; add the format onnx")
     if not formats:
         raise ConfigError(f"formats are {', '.join(FORMATS)}; got none")
 

@@ -68,6 +68,7 @@ PRECISIONS = {
     "int8-static": "onnx/model_int8.onnx",
 }
 _KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
+SERVING = ("triton",)
 EXTRAS = ("embeddings", "features", "attention", "preprocessing")
 EXTRA_FILES = {extra: f"onnx/model_{extra}.onnx" for extra in EXTRAS}
 

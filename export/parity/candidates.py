@@ -21,9 +21,10 @@ from zoo.files.manifest import Manifest
 from zoo.files.stages import stage
 
 from ..formats.axes import Axes, at_size
+from ..runtime.builtin import OPENVINO, PROVIDERS
 from ..runtime.opening import open_listed, precision_of
 from ..runtime.placement import KNOWN_GAPS, SHAPE_OPERATORS
-from ..runtime.providers import LEVELS, OPENVINO, PROVIDERS, SessionSettings
+from ..runtime.providers import LEVELS, SessionSettings
 from ..runtime.session import Session
 from ..spec import ExportSpec
 from .compare import check_named, check_parity

@@ -19,7 +19,7 @@ import numpy as np
 from zoo.errors import ConfigError, ExportError
 
 from ..graph.checks import load_model
-from ..runtime.providers import import_runtime
+from ..runtime.builtin import import_runtime
 from ..spec import ExportSpec
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from .providers import import_runtime
+from .builtin import import_runtime
 
 EXACT, SATURATING = "exact", "saturates where weights are signed bytes (no VNNI)"
 

@@ -10,8 +10,11 @@ from typing import Any
 
 from zoo.errors import ProviderError
 
-from .providers import PROVIDERS, SessionSettings, import_runtime
+from .builtin import import_runtime
+from .plugins import plugin_facts
+from .providers import SessionSettings
 
+_GPU = ("cuda", "tensorrt")
 _LIBRARIES = {
     # library -> (file names to try, function that returns a version, decoder of the number)
     "cuda_runtime": (("libcudart.so.13", "libcudart.so.12"), "cudaRuntimeGetVersion", (1000, 10)),
@@ -27,7 +30,7 @@ def attest(session: Any, settings: SessionSettings) -> dict[str, Any]:
     Raises: ProviderError if the provider took no node, or the runtime keeps no record.
     """
     runtime = import_runtime()
-    wanted = PROVIDERS[settings.provider]
+    wanted = settings.full_name
     if not hasattr(session, "get_provider_graph_assignment_info"):
         raise ProviderError(
             f"onnxruntime {runtime.__version__} does not record where nodes run; install 1.31 or "
@@ -49,7 +52,8 @@ def attest(session: Any, settings: SessionSettings) -> dict[str, Any]:
         "elsewhere": elsewhere,
         "onnxruntime": runtime.__version__,
         "build": runtime.get_build_info(),
-        **({"tf32": settings.tf32, **gpu_facts()} if settings.provider != "cpu" else {}),
+        **plugin_facts(settings.provider),
+        **({"tf32": settings.tf32, **gpu_facts()} if settings.provider in _GPU else {}),
     }
 
 

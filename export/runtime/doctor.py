@@ -11,8 +11,9 @@ import numpy as np
 from zoo.errors import MissingDependencyError, ProviderError
 
 from .attestation import cuda_build, device, gpu_facts
+from .builtin import BUILT_IN, OPENVINO
 from .opening import open_onnx
-from .providers import OPENVINO, PROVIDERS, preload_cuda
+from .providers import preload_cuda
 
 # An ONNX model of one Relu, float (batch, 1, 1, 1) -> the same, opset 20, IR version 10.
 PROBE = bytes.fromhex(
@@ -39,7 +40,7 @@ def probe_providers() -> dict[str, dict[str, Any]]:
 
     Returns: provider -> {"runs", "note", "missing" (libraries), "repair" (a command, or "")}.
     """
-    return {provider: _probe(provider) for provider in (*PROVIDERS, OPENVINO)}
+    return {provider: _probe(provider) for provider in BUILT_IN}
 
 
 def _probe(provider: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.errors import InputError
 
 from .batches import prepare_batch
-from .providers import import_runtime
+from .builtin import import_runtime
 
 Array = np.ndarray[Any, Any]
 

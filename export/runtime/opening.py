@@ -20,10 +20,11 @@ from zoo.files.local import sha256_bytes
 from zoo.files.manifest import Manifest, read_manifest
 
 from ..spec import OUTPUT_NAME
+from .builtin import OPENVINO
 from .cost import require_bounded_cost
 from .model_files import is_dynamic_int8, read_model, require_bounded
 from .onnx_session import CudaGraph, bound_runner, plain_runner
-from .providers import OPENVINO, SessionSettings, create_session
+from .providers import SessionSettings, create_session
 from .session import Named, Session, decode_metadata
 from .torch_session import open_torch
 

@@ -18,8 +18,9 @@ from zoo.files.local import sha256_bytes
 
 from ..spec import OUTPUT_NAME
 from .batches import prepare_batch
+from .builtin import OPENVINO
 from .model_files import ModelFile, is_dynamic_int8
-from .providers import OPENVINO, SessionSettings, create_session
+from .providers import SessionSettings, create_session
 from .session import Named, Session, decode_metadata
 
 Array = np.ndarray[Any, Any]

@@ -15,16 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import ConfigError, MissingDependencyError, ProviderError
+from zoo.errors import ConfigError, ProviderError
 
+from .builtin import PROVIDERS, import_runtime
 from .model_files import ModelFile, explain
+from .plugins import check_provider, devices_of
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-OPENVINO = "openvino"  # a runtime of its own, for the same files
 LEVELS = ("disabled", "basic", "extended", "all")
 _LEVEL_NAMES = {
     "disabled": "ORT_DISABLE_ALL",
@@ -40,7 +36,7 @@ class SessionSettings:
     """How a session runs.
 
     Args:
-        provider: "cpu", "cuda", "tensorrt" or "openvino".
+        provider: "cpu", "cuda", "tensorrt", "openvino", or the name of a plugin's.
         tf32: whether CUDA may use TensorFloat-32.
         threads: intra-op threads; 0 lets the runtime choose.
         level: graph optimisation: "disabled", "basic", "extended" or "all".
@@ -57,15 +53,18 @@ class SessionSettings:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
-        known = (*PROVIDERS, OPENVINO)
-        if self.provider not in known:
-            raise ConfigError(f"provider must be one of {', '.join(known)}; got {self.provider!r}")
+        check_provider(self.provider)
         if self.level not in LEVELS:
             raise ConfigError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
         if self.threads < 0:
             raise ConfigError(f"threads must be 0 (automatic) or more; got {self.threads}")
         if self.cuda_graph and self.provider != "cuda":
             raise ConfigError(f"CUDA graphs need provider cuda; got {self.provider!r}")
+
+    @property
+    def full_name(self) -> str:
+        """As onnxruntime calls the provider."""
+        return PROVIDERS.get(self.provider, self.provider)
 
     def provider_options(self) -> dict[str, str]:
         """Options of the provider, as onnxruntime spells them."""
@@ -75,31 +74,18 @@ class SessionSettings:
         return {"use_tf32": str(int(self.tf32)), **graph}
 
 
-def import_runtime() -> Any:
-    """The onnxruntime module. Raises: MissingDependencyError."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingDependencyError(
-            "onnxruntime is not installed; pip install onnxruntime-gpu (or onnxruntime)"
-        ) from None
-    return onnxruntime
-
-
 def create_session(model: ModelFile, settings: SessionSettings) -> Any:
     """An `InferenceSession` that leads with the provider asked for.
 
     Raises: ProviderError if it does not, ExportError if the model cannot be opened.
     """
     runtime = import_runtime()
-    wanted = PROVIDERS[settings.provider]
+    wanted = settings.full_name
     missing = preload_cuda() if settings.provider != "cpu" else []
     options = _options(model, settings)
     try:
         with _quiet(settings.provider != "cpu"):
-            session = runtime.InferenceSession(
-                model.data, options, providers=[(wanted, settings.provider_options())]
-            )
+            session = _open(model, options, settings)
     except Exception as error:
         if settings.provider == "cpu" or not _opens_on_cpu(model):
             raise explain(error, model, runtime.__version__) from None
@@ -110,6 +96,16 @@ def create_session(model: ModelFile, settings: SessionSettings) -> Any:
             _not_run(wanted, model.name, f"the session runs on {lead}", missing)
         ) from None
     return session
+
+
+def _open(model: ModelFile, options: Any, settings: SessionSettings) -> Any:
+    runtime = import_runtime()
+    devices = devices_of(settings.provider)
+    if devices:
+        options.add_provider_for_devices(devices, {})
+        return runtime.InferenceSession(model.data, options)
+    wanted = (settings.full_name, settings.provider_options())
+    return runtime.InferenceSession(model.data, options, providers=[wanted])
 
 
 def _options(model: ModelFile, settings: SessionSettings) -> Any:
@@ -162,6 +158,8 @@ def _not_run(wanted: str, name: str, what: str, missing: list[str]) -> str:
     needs = "an NVIDIA GPU, its driver and CUDA (pip install 'convattn-zoo[cuda]')"
     if wanted == PROVIDERS["tensorrt"]:
         needs = f"the TensorRT libraries, {needs}"
+    if wanted not in PROVIDERS.values():
+        needs = "what its library says, on a machine that has its device"
     return f"{wanted} did not run {name}: {what}{lacks}. It needs {needs}; or use --provider cpu"
 
 

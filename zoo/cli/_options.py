@@ -19,10 +19,49 @@ def provider_option(
     help: str = "Where an exported file runs.",
     providers: Sequence[str] = ("cpu", "cuda", "tensorrt", "openvino"),
 ) -> Callable[[Any], Any]:
-    """``--provider``: an execution provider, the CPU by default."""
+    """``--provider``, the CPU by default; ``--provider-library`` brings others."""
+
+    def decorate(function: Any) -> Any:
+        function = library_option()(function)
+        kind = _Provider(providers)
+        return click.option("--provider", default="cpu", show_default=True, type=kind, help=help)(
+            function
+        )
+
+    return decorate
+
+
+def library_option() -> Callable[[Any], Any]:
+    """``--provider-library``: loaded at once, before the other options are read."""
+
+    def load(context: Any, parameter: Any, paths: tuple[str, ...]) -> None:
+        if paths:
+            from export.runtime.plugins import load_library
+
+            for path in paths:
+                load_library(path)
+
     return click.option(
-        "--provider", default="cpu", show_default=True, type=click.Choice(providers), help=help
+        "--provider-library",
+        multiple=True,
+        metavar="PATH",
+        callback=load,
+        is_eager=True,
+        expose_value=False,
+        help="A library (code!) that brings a provider, to name with --provider.",
     )
+
+
+class _Provider(click.Choice[str]):
+    """One of some providers, or one that a loaded library brought."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if value not in self.choices:
+            from export.runtime.plugins import brought_names
+
+            if value in brought_names():
+                return str(value)
+        return super().convert(value, param, ctx)
 
 
 SEED = click.IntRange(0, 2**63 - 1)

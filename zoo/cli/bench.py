@@ -17,7 +17,7 @@ import click
 from ..catalog.checked_json import Document
 from ..files.json_text import to_json
 from ._console import table
-from ._options import model_options, provider_option, trust_option
+from ._options import model_options, trust_option
 from ._references import ModelReference
 
 HOME = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -121,7 +121,10 @@ class _Size(click.ParamType):
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images.")
 @_threads
 @_rounds(30)
-@provider_option("Where all of them run.", ("cpu", "cuda"))
+@click.option(
+    "--provider", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]),
+    help="Where all of them run.",
+)  # fmt: skip
 @trust_option()
 @model_options(weights=False)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Include torch.compile.")

@@ -68,6 +68,9 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
 @click.option("--features", is_flag=True, help="Also with maps of every resolution.")
 @click.option("--attention", is_flag=True, help="Also with the attention matrices of every layer.")
 @click.option("--preprocessing", is_flag=True, help="Also from uint8 images of any size.")
+@click.option(
+    "--serving", type=click.Choice(["triton"]), help="Also a model repository for this server."
+)
 @click.option("--calibration", metavar="DIR", help="Images to calibrate int8-static on.")
 @click.option(
     "--data",
@@ -131,6 +134,7 @@ def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
         calibration=options["calibration"],
         data=options["data"],
         on_unreadable=options["on_unreadable"],
+        serving=options["serving"] or "",
         allow_drift=options["allow_drift"],
         overwrite=options["overwrite"],
     )

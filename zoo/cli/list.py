@@ -15,7 +15,7 @@ from ..catalog.weights_records import CheckpointRecord, WeightsRecord
 from ..errors import ConfigError, UnknownModelError
 from ..files.json_text import to_json
 from ._console import table
-from ._options import model_options
+from ._options import library_option, model_options
 from ._references import ModelReference
 
 
@@ -220,11 +220,13 @@ def _cited(reference: str) -> tuple[ModelRecord | None, str]:
 
 
 @click.command("doctor")
+@library_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(as_json: bool) -> None:
     """Say which execution providers really load here, and how to repair those that do not."""
     from export.runtime.arithmetic import integer_arithmetic
     from export.runtime.doctor import gpu_report, probe_providers
+    from export.runtime.plugins import list_devices
 
     from ..files.provenance import machine, versions
 
@@ -234,6 +236,7 @@ def doctor_command(as_json: bool) -> None:
         "gpu": gpu_report(),
         "integer_arithmetic": integer_arithmetic(),
         "providers": probe_providers(),
+        "ep_devices": list_devices(),
     }
     if as_json:
         click.echo(to_json(found, indent=2))
@@ -247,6 +250,8 @@ def doctor_command(as_json: bool) -> None:
         for name, entry in found["providers"].items()
     ]
     click.echo(table(("provider", "here", "note"), rows))
+    for device in found["ep_devices"]:
+        click.echo("device for plugins: " + ", ".join(filter(None, device.values())))
     for repair in dict.fromkeys(entry["repair"] for entry in found["providers"].values()):
         if repair:
             click.echo(f"to repair: {repair}")

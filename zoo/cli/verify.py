@@ -128,7 +128,7 @@ def _record(report: ParityReport, out: Path, provider: str, tf32: bool) -> None:
     from ..files.local import write_text
     from ..files.provenance import provenance
 
-    device = "-openvino" if provider == "openvino" else ""
+    device = f"-{provider}" if provider != "cpu" else ""
     if provider in ("cuda", "tensorrt"):
         proof = next(p for p in report.attestation.values() if "device" in p)
         device = f"-{proof['device'].replace(' ', '_')}{'-tf32' if tf32 else ''}"
