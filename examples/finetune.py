@@ -5,13 +5,15 @@
 The folders hold real scans of digits that the bundled weights have not been trained on, sorted into
 the classes "even" and "odd": a question that they have never been asked. They are trained on,
 evaluated, exported, bundled with a card and published by the command line, as one would type it,
-to the small Hub of the tests. Then four readers with fresh caches load what was published.
+to the small Hub of the tests. Then four readers with fresh caches load what was published: in a
+virtual environment of their own, two of them before and two after the wheel is installed in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.hub.client import TOKEN, environment  # noqa: E402
 from tests.hub.server import HubServer, running  # noqa: E402
+from tests.hub.stranger import Stranger  # noqa: E402
 from zoo.data.digits import load_digits  # noqa: E402
 from zoo.files.processes import run_python  # noqa: E402
 
@@ -54,7 +57,8 @@ cfg = model.pretrained_cfg
 print(cfg.labels[int(model(cfg.transform()(IMAGE)[None]).argmax())])
 """
 READ_ZOO = """
-import zoo
+import zoo, sys
+assert zoo.__file__.startswith(sys.prefix), zoo.__file__
 model = zoo.from_pretrained(REPO, revision=TAG).eval()
 print(zoo.Predictor.from_model(model)(IMAGE).label)
 """
@@ -82,12 +86,9 @@ pixels = (pixels - np.float32(steps["image_mean"])) / np.float32(steps["image_st
 assert not {"torch", "zoo"} & sys.modules.keys()
 print(json.loads(session.get_modelmeta().custom_metadata_map["labels"])[int(logits.argmax())])
 """
-READERS = {
-    "torch.hub": READ_TORCH_HUB,
-    "zoo.from_pretrained": READ_ZOO,
-    "timm": READ_TIMM,
-    "ONNX Runtime, without torch and without the zoo": READ_ONNX,
-}
+ONNX = "ONNX Runtime, without torch and without the zoo"
+WITHOUT = {"torch.hub": READ_TORCH_HUB, ONNX: READ_ONNX}
+WITH_WHEEL = {"zoo.from_pretrained": READ_ZOO, "timm": READ_TIMM}
 
 
 def write_scans(folder: Path, first: int) -> int:
@@ -130,7 +131,7 @@ def convattn(*words: str, cwd: Path, hub: HubServer, show: bool = True) -> str:
     return str(done.stdout)
 
 
-def read(script: str, home: Path, hub: HubServer, image: Path) -> str:
+def read(stranger: Stranger, script: str, home: Path, hub: HubServer, image: Path) -> str:
     """What a process with a cache of its own answers, which has the published files only."""
     place = home / "torch" / "hub" / "org_convattn-zoo_v0.1.0"  # where torch.hub keeps a tag
     place.mkdir(parents=True)
@@ -138,13 +139,22 @@ def read(script: str, home: Path, hub: HubServer, image: Path) -> str:
     shutil.copytree(ROOT / "zoo", place / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
     names = {"REPO": REPO, "TAG": f"v{VERSION}", "START": START, "IMAGE": str(image.resolve())}
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    variables = environment(home, hub.endpoint, PYTHONWARNINGS="ignore")
-    done = run_python(
-        "-c", head + script, cwd=home, env=variables, capture_output=True, text=True
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr)
-    return str(done.stdout).strip()
+    return stranger.run(head + script, home, hub.endpoint)
+
+
+def read_all(out: Path, hub: HubServer, image: Path) -> list[str]:
+    """The answers of the four readers, in an environment of their own."""
+    stranger, answers = Stranger(out / "reader"), []
+    for scripts in (WITHOUT, WITH_WHEEL):
+        if scripts is WITH_WHEEL:
+            say(f"another environment, now with {stranger.install().name}:")
+        else:
+            say("another environment, without this project:")
+        for name, script in scripts.items():
+            home = out / "readers" / str(len(answers))
+            answers.append(read(stranger, script, home, hub, image))
+            say(f"  {answers[-1]:<5} {name}")
+    return answers
 
 
 def make(out: Path, hub: HubServer) -> None:
@@ -170,7 +180,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("finetune-out"))
     out: Path = parser.parse_args().out
     started = time.perf_counter()
-    for name in ("photos", "held_out", "run", "bundle", "owner", "readers"):
+    for name in ("photos", "held_out", "run", "bundle", "owner", "reader", "readers"):
         shutil.rmtree(out / name, ignore_errors=True)
     with running() as hub:
         hub.tokens.add(TOKEN)
@@ -180,16 +190,13 @@ def main() -> None:
             "predict", "run", str(image.resolve()), "--json", cwd=out, hub=hub, show=False
         )
         expected = json.loads(shown)[0]["top"][0]["label"]
-        say(f"\nheld_out/odd/{image.name}: the run answers {expected}; the published weights:")
-        answers = []
-        for number, (name, script) in enumerate(READERS.items()):
-            answers.append(read(script, out / "readers" / str(number), hub, image))
-            say(f"  {answers[-1]:<5} {name}")
+        say(f"\nheld_out/odd/{image.name}: the run answers {expected}; the published weights in")
+        answers = read_all(out, hub, image)
         assert not hub.unhandled, hub.unhandled
-    if answers != [expected] * len(READERS):
+    if answers != [expected] * len(answers):
         sys.exit("the readers do not agree with the run")
-    took = time.perf_counter() - started
-    say(f"\nfrom the folder to four readers in {took:.0f} s")
+    took, spent = time.perf_counter() - started, sum(os.times()[:4])
+    say(f"\nfrom the folder to four readers in {took:.0f} s, {spent:.0f} s of the processor")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def export_model(
     data: str | Path | None = None,
     on_unreadable: str = "stop",
     serving: str = "",
+    exported: str | Path | None = None,
     allow_drift: bool = False,
     overwrite: bool = False,
 ) -> ExportResult:
@@ -87,6 +88,8 @@ def export_model(
             lose at most `spec.int8_top1_loss` points on the validation part.
         on_unreadable: "stop" or "skip", for both.
         serving: "triton" adds a model repository of the float32 ONNX file.
+        exported: directory of an earlier export of these weights by this user. Its ONNX graph is
+            taken where making it again would give the same; it is verified like a new one.
         allow_drift: write files despite a failing verdict; parity.json and config.json then say so
             ("drift_allowed": true).
         overwrite: replace another model, or files that this export does not write.
@@ -107,7 +110,8 @@ def export_model(
     kept = _check_place(out, cfg, requested, overwrite)
     with staged_directory(out, replace=True) as folder:
         (folder / "model.safetensors").write_bytes(weights)
-        writer = ArtefactWriter(model, cfg, spec, folder, own, allow_drift)
+        before = None if exported is None else Path(exported)
+        writer = ArtefactWriter(model, cfg, spec, folder, own, allow_drift, before)
         write_test_data(folder, writer.references.by_size)
         writer.write(formats, precisions, extras)
         report = writer.report()

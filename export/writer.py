@@ -19,6 +19,7 @@ from zoo.files.stages import stage
 
 from .formats.axes import Axes, axes_of
 from .formats.capture import capture
+from .formats.made_before import graph_made_before
 from .formats.metadata import metadata_of
 from .formats.onnx_file import save_onnx, translate, weights_size, write_onnx
 from .formats.outputs import Form, attention_form, embedding_form, feature_form, own_form
@@ -66,6 +67,8 @@ class ArtefactWriter:
         folder: where; "onnx" is created in it.
         own: images of the user's for int8; None takes what ships with the package.
         allow_drift: keep an int8 file that loses too much accuracy.
+        exported: directory of an earlier export of these weights; its graph is taken where it is
+            the one that would be made.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class ArtefactWriter:
         folder: Path,
         own: OwnImages | None = None,
         allow_drift: bool = False,
+        exported: Path | None = None,
     ) -> None:
         self.model = model
         self.cfg = cfg
@@ -83,6 +87,7 @@ class ArtefactWriter:
         self.folder = folder
         self.own = own
         self.allow_drift = allow_drift
+        self.exported = exported
         self.axes = axes_of(model, cfg.input, spec)
         self.form = own_form(model)
         self.references = References(self.form, cfg, spec, self.axes)
@@ -116,8 +121,7 @@ class ArtefactWriter:
         path = self._path(FORMATS[name])
         outputs, axes = self.form.outputs, self.axes if name == "onnx" else self.axes.strided
         if name == "onnx":
-            metadata = metadata_of(self.cfg, self.spec, axes, outputs)
-            save_onnx(self._float32(), path, metadata, self.spec.opset, self.cfg.name)
+            save_onnx(self._float32(), path, self._metadata(), self.spec.opset, self.cfg.name)
         elif name == "pt2":
             from .formats.pt2_file import write_pt2
 
@@ -144,8 +148,7 @@ class ArtefactWriter:
             images = calibration_batches(self.cfg, self.own) if static else None
             proto, notes = to_int8(self._float32(), self.cfg, images)
         file = PRECISIONS[name]
-        metadata = metadata_of(self.cfg, self.spec, self.axes, self.form.outputs, name)
-        save_onnx(proto, self._path(file), metadata, self.spec.opset, self.cfg.name)
+        save_onnx(proto, self._path(file), self._metadata(name), self.spec.opset, self.cfg.name)
         accurate = True
         if precision_of(file) == "int8":
             stage(file, "comparing with the reference evaluator")
@@ -198,8 +201,13 @@ class ArtefactWriter:
             )
         return found
 
+    def _metadata(self, precision: str = "float32") -> dict[str, str]:
+        return metadata_of(self.cfg, self.spec, self.axes, self.form.outputs, precision)
+
     def _float32(self) -> onnx.ModelProto:
         """The float32 graph, made once."""
+        if self._proto is None and self.exported is not None:
+            self._proto = graph_made_before(self.exported, self._metadata())
         if self._proto is None:
             check_size(weights_size(self.model), self.cfg.name)
             program = self._captured(self.axes)

@@ -84,6 +84,7 @@ def write_bundle(
     spec: ExportSpec | None = None,
     data: str | Path | None = None,
     on_unreadable: str = "stop",
+    exported: str | Path | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export a model and add config, image processor, card, licence, provenance and manifest.
@@ -100,6 +101,7 @@ def write_bundle(
         card: a CARD.md with what only the owner knows (`zoo.files.card_text`); None: the run's.
         metrics: numbers with their sources, for the card.
         measured: folder of measured files of these weights, for a card with pictures.
+        exported: as in `export_model`; None: `run`, which `train --export` exports.
         data, on_unreadable: labelled images that int8 is judged on, as in `export_model`.
         formats, precisions, spec: as `export_model`; by default with a quantised ONNX file.
     Raises: ConfigError, ParityError, ExportError, ResourceError.
@@ -117,7 +119,7 @@ def write_bundle(
         with _described(model, cfg):
             result = export_model(
                 model, folder, formats, spec, precisions=precisions, data=data,
-                on_unreadable=on_unreadable,
+                on_unreadable=on_unreadable, exported=exported or run,
             )  # fmt: skip
         cfg = replace(cfg, sha256=sha256)
         facts = bundle_facts(

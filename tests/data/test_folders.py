@@ -117,6 +117,7 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
         ({"cat": 3}, "has 1 class folders"),
         ({"cat": 3, "dog": 0}, "class folder 'dog' .* holds no images"),
         ({"cat": 3, "dog": 2}, "class 'dog' has 2 images, too few different ones"),
+        ({"cat": 3, "dog": 1}, "class 'dog' has 1 image, too few different ones"),
         ({"train": 3, "test": 3}, "test, train without class folders"),
         ({"train/a": 3, "train/b": 3, "val/a": 1, "valid/a": 1}, "val and valid"),
     ],

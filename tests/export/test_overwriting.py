@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 
 import zoo
-from export import directory, export_model, verify_directory, write_bundle
+from export import ExportSpec, directory, export_model, verify_directory, write_bundle, writer
 from zoo.errors import ConfigError, ParityError, ResourceError
 from zoo.files.manifest import check_files, make_manifest, read_manifest
 from zoo.training.job import Job
@@ -99,6 +99,38 @@ def test_a_bundle_of_another_model_is_replaced_only_on_request(finished: Path) -
         write_bundle(_model(1), finished, version="1.0.0", licence="mit")
     assert caught.value.code == "finished"
     assert _tree(finished) == before
+
+
+def test_a_bundle_takes_the_graph_of_an_earlier_export_of_the_same_weights(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"version": "1.0.0", "licence": "mit", "formats": ("onnx",)}
+    write_bundle(_model(), tmp_path / "anew", **how)
+    monkeypatch.setattr(writer, "translate", _never)
+    write_bundle(_model(), tmp_path / "taken", exported=exported, **how)
+    anew, taken = _tree(tmp_path / "anew"), _tree(tmp_path / "taken")
+    assert anew.keys() == taken.keys()
+    assert {path for path in anew if anew[path] != taken[path]} <= {"provenance.json"}
+
+
+@pytest.mark.parametrize("why", ["other weights", "other size", "another's", "nothing there"])
+def test_a_bundle_takes_no_graph_but_that_which_it_would_make(
+    why: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ExportSpec(img_size=(24, 24)) if why == "other size" else None
+    model = _model(1 if why == "other weights" else 0)
+    place = tmp_path if why == "nothing there" else exported
+    if why == "another's":
+        monkeypatch.setattr("export.formats.made_before.known_digests", frozenset)
+    monkeypatch.setattr(writer, "translate", _never)
+    with pytest.raises(RuntimeError, match="translated again"):
+        write_bundle(
+            model, tmp_path / "out", exported=place, formats=("onnx",), precisions=(), spec=spec
+        )
+
+
+def _never(*args: object) -> None:
+    raise RuntimeError("translated again")
 
 
 def _job(seed: int, **options: object) -> Job:

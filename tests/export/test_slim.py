@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+from ..hub.stranger import build_wheel
 
 ROOT = Path(__file__).parents[2]
 SLIM = ("numpy", "pillow", "onnxruntime", "click", "rich")
@@ -100,17 +101,10 @@ def test_a_fresh_environment_without_torch_verifies_and_predicts(
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "--quiet"]
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
     done = subprocess.run([*install, *SLIM], capture_output=True, text=True, timeout=600)
     if done.returncode:
         pytest.skip(f"the package index does not answer: {done.stderr.strip()[-200:]}")
-    source = tmp_path / "source"  # a copy: the build leaves files beside its sources
-    for part in ("zoo", "export"):
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY.md"):
-        shutil.copy(ROOT / part, source / part)
-    subprocess.run([*wheel, str(tmp_path), str(source)], check=True, timeout=600)
-    (built,) = tmp_path.glob("convattn_zoo-*.whl")
+    built = build_wheel(tmp_path)
     subprocess.run([*install, "--no-deps", str(built)], check=True, timeout=600)
     listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True)
     assert "torch" not in listed.stdout

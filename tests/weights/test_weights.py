@@ -175,9 +175,9 @@ def test_too_many_tensors_are_refused_before_parsing_them() -> None:
 def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
     import os
 
-    path = tmp_path / "model.safetensors"
+    path = tmp_path / "mödel 猫.safetensors"
     os.mkfifo(path)
-    with pytest.raises(WeightsFileError, match="not a regular file"):
+    with pytest.raises(WeightsFileError, match=r"mödel 猫\.safetensors' is not a regular file"):
         create_from_file("convit_nano", str(path))
 
 

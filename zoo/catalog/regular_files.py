@@ -42,7 +42,7 @@ def read_regular_file(
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            text = f"{name} is not a regular file; pass the path of a {what}"
+            text = f"{name} is not a regular file; pass the path of one that is"
             raise WeightsFileError(text, code="not_a_file")
         _check_size(found.st_size, max_bytes, name, what)
         with open(descriptor, "rb", closefd=False) as handle:
@@ -66,5 +66,5 @@ def _check_size(size: int, most: int | None, name: str, what: str) -> None:
 
 def _shown(path: str | os.PathLike[str]) -> str:
     """A path for a message: quoted, printable, its end kept if it is long."""
-    text = repr(os.fspath(path)).encode("ascii", "backslashreplace").decode()
+    text = repr(os.fspath(path))  # escapes what cannot be shown, and nothing else
     return text if len(text) <= 120 else f"{text[:20]}…{text[-99:]}"

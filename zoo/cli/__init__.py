@@ -135,7 +135,7 @@ def _system_message(error: OSError) -> str:
     """What the system refused, and for which path: a name too long, a folder that is closed."""
     where = "reading or writing"
     if isinstance(error.filename, str | bytes | os.PathLike):
-        where = ascii(os.fsdecode(error.filename))
+        where = repr(os.fsdecode(error.filename))
     advice = "free some, or write elsewhere" if error.errno in _SPENT else "check path and rights"
     return f"{where}: {error.strerror}; {advice}"
 

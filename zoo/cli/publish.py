@@ -85,13 +85,13 @@ def bundle_command(
     folder = measured or (MEASURED if (MEASURED / name / "accuracy.json").is_file() else None)
     metrics = measured_metrics(folder, name) if folder is not None else ()
     precisions = ("int8",) if quantized else ()
-    trained = not is_registered(model) and (Path(model) / "metrics.json").is_file()
-    run = Path(model) if trained else None
+    place = None if is_registered(model) else Path(model)
+    run = place if place is not None and (place / "metrics.json").is_file() else None
     with progress(quiet or as_json):
         result = write_bundle(
             loaded, out, version=version, licence=licence, repo=repo, run=run, card=card,
             metrics=metrics, measured=folder, precisions=precisions, data=data,
-            on_unreadable=on_unreadable, overwrite=overwrite,
+            on_unreadable=on_unreadable, exported=place, overwrite=overwrite,
         )  # fmt: skip
     if as_json:
         click.echo(result.manifest.to_json().rstrip())

@@ -256,8 +256,9 @@ def split_by_digest(
                 taken += len(groups[0])
                 parts[part] += groups.pop(0)
         if not groups:
+            count = f"{len(members)} image{'s'[: len(members) != 1]}"
             raise DatasetError(
-                f"class {labels[number]!r} has {len(members)} images, too few different ones for "
+                f"class {labels[number]!r} has {count}, too few different ones for "
                 f"{', '.join(parts)}; add images, or make the folders train, validation and test "
                 "yourself",
                 code="too_few_images",
