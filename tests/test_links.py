@@ -84,3 +84,15 @@ def test_the_readme_is_read_in_half_a_minute() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme) <= 7168
     assert len(readme.splitlines()) <= 140
+
+
+REFERENCE = [p for p in (ROOT / "docs").glob("*.md") if p.name not in ("README.md", "faq.md")]
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.name)
+def test_a_reference_page_says_first_what_it_is_about(page: Path) -> None:
+    """Title, then at most a dozen lines "in short"."""
+    title, short, *_ = page.read_text(encoding="utf-8").split("\n\n")
+    assert title.startswith("# ")
+    assert short.startswith("**In short.** ")
+    assert len(short.splitlines()) <= 12
