@@ -22,7 +22,7 @@ from typing import Any
 import zoo
 from zoo.files.processes import run_python
 
-from . import analysis_claims, training_claims
+from . import analysis_claims, analysis_tables, training_claims
 from .marked import Part, renew
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,12 +132,13 @@ def parts(name: str) -> dict[str, str]:
     where = f" on {found['data']}, {found['images']} images" if "data" in found else ""
     note = (
         f"Measured{where}; {found['seconds']:.0f} s on {machine['cores']} cores, torch "
-        f"{found['versions']['torch']}, seed {found['seed']}."
+        f"{found['versions']['torch']}, seed {found['seed']}. "
+        f"All rows: [{name}.json](measured/{name}.json)."
     )
     run = f"```\nconvattn {_wrapped(found['command'])}\n```"
     return {
         "command": run,
-        "numbers": "\n".join(analysis_claims.table(name, found)) + f"\n\n{note}",
+        "numbers": "\n".join(analysis_tables.table(name, found)) + f"\n\n{note}",
         "claims": "\n".join(f"- {line}" for line in analysis_claims.claims(name, found)),
     }
 

@@ -1,4 +1,4 @@
-"""Tables and sentences of docs/analyses, made from measured rows."""
+"""Sentences of docs/analyses, made from measured rows."""
 
 from __future__ import annotations
 
@@ -7,47 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from . import training_claims
-from .training_claims import mean, models_of, verdict, vit_below_resnet, without
+from .analysis_tables import of_layers
+from .training_claims import mean, models_of, verdict, vit_below_resnet
 
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
 
 
-def table(verb: str, found: Found) -> list[str]:
-    """A Markdown table of the rows that fit a page."""
-    rows = _TABLES.get(verb, lambda f: f["rows"])(found)
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    names = (key if "." in key else key.replace("_", " ") for key in header)
-    lines = ["| " + " | ".join(names) + " |"]
-    lines.append("|" + "---|" * len(header))
-    return lines + ["| " + " | ".join(_cell(row.get(key)) for key in header) + " |" for row in rows]
-
-
 def claims(verb: str, found: Found) -> list[str]:
     """What the numbers say, one sentence for each line."""
     return list(_CLAIMS[verb](found))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
-    """Means over the heads of each layer."""
-    groups: dict[tuple[str, str], Rows] = {}
-    for row in rows:
-        groups.setdefault((row["model"], row["layer"]), []).append(row)
-    found = []
-    for (model, layer), members in groups.items():
-        means = {
-            key: mean(r[key] for r in members if r.get(key) is not None)
-            for key in keys
-            if any(r.get(key) is not None for r in members)
-        }
-        found.append({"model": model, "layer": layer, "heads": len(members), **means})
-    return found
 
 
 def _by_kind(key: str, neutral: float, what: str) -> Callable[[Found], Any]:
@@ -108,32 +77,32 @@ def _filters(found: Found) -> Any:
 
 def _nonlocality(found: Found) -> Any:
     keys = ("nonlocality", "uniform")
-    for model, rows in models_of(_layers(found["rows"], keys)).items():
+    for model, rows in models_of(of_layers(found["rows"], keys)).items():
         values = ", ".join(f"{r['nonlocality']:.2f}" for r in rows)
         yield f"`{model}`: {values} patches from the first to the last layer."
-    rows = models_of(_layers(found["rows"], keys)).get("convit_nano.digits", [])
+    rows = models_of(of_layers(found["rows"], keys)).get("convit_nano.digits", [])
     if rows:
         reach = [row["nonlocality"] for row in rows]
         yield verdict("ConViT attends farther the deeper the layer", float(reach == sorted(reach)))
 
 
 def _gates(found: Found) -> Any:
-    for model, rows in models_of(_layers(found["rows"], ("gate", "reach"))).items():
+    for model, rows in models_of(of_layers(found["rows"], ("gate", "reach"))).items():
         values = ", ".join(f"{r['gate']:.2f}" for r in rows)
         yield f"`{model}`: mean gates {values}; every gate starts at sigmoid(1) = 0.73."
-    moved = [row["gate"] < 0.5 for row in _layers(found["rows"], ("gate",))]
+    moved = [row["gate"] < 0.5 for row in of_layers(found["rows"], ("gate",))]
     yield verdict("gates of upper layers fall towards 0", sum(moved) / len(moved))
 
 
 def _attention(found: Found) -> Any:
-    for model, rows in models_of(_layers(found["rows"], ("largest",))).items():
+    for model, rows in models_of(of_layers(found["rows"], ("largest",))).items():
         values = ", ".join(f"{r['largest']:.2f}" for r in rows)
         yield f"`{model}`: largest weight of a key, mean over heads, layer by layer {values}."
 
 
 def _similarity(found: Found) -> Any:
     keys = ("query_similarity", "head_similarity", "entropy", "top_share")
-    for model, rows in models_of(_layers(found["rows"], keys)).items():
+    for model, rows in models_of(of_layers(found["rows"], keys)).items():
         kept = [r for r in rows if "query_similarity" in r]
         if kept:
             values = ", ".join(f"{r['query_similarity']:.2f}" for r in kept)
@@ -147,7 +116,7 @@ def _similarity(found: Found) -> Any:
             )
     rising = [
         rows[-1]["query_similarity"] > rows[0]["query_similarity"]
-        for rows in models_of(_layers(found["rows"], keys)).values()
+        for rows in models_of(of_layers(found["rows"], keys)).values()
         if "query_similarity" in rows[0]
     ]
     yield verdict("attention depends less on the query in deeper layers", mean(rising))
@@ -191,28 +160,9 @@ def _hessian(found: Found) -> Any:
         yield f"Share of the whole spectrum of one mini-batch below 0: {parts}."
 
 
-def _hessian_table(found: Found) -> Rows:
-    rows = []
-    for summary in found["summary"]:
-        keys = ("model", "negative_share", "mean_positive", "negative_mass", "converged_share")
-        rows.append({key: summary.get(key) for key in (*keys, "parameters", "batch_size")})
-    return rows
-
-
 def _robustness(found: Found) -> Any:
     for summary in found["summary"]:
         yield f"`{summary['model']}`: mean of 75 sets {summary['mean_percent']:.1f} %."
-
-
-def _robustness_table(found: Found) -> Rows:
-    names = list(dict.fromkeys(r["corruption"] for r in found["rows"]))
-    rows = []
-    for name in names:
-        row: dict[str, Any] = {"corruption": name.replace("_", " ")}
-        for model, members in models_of(found["rows"]).items():
-            row[model] = mean(r["acc1_percent"] for r in members if r["corruption"] == name)
-        rows.append(row)
-    return rows
 
 
 def _noise(found: Found) -> Any:
@@ -234,15 +184,6 @@ def _noise(found: Found) -> Any:
     yield from vit_below_resnet(high_drops, "high-frequency noise hurts a ViT less than a ResNet")
 
 
-def _noise_table(found: Found) -> Rows:
-    wanted = {}
-    for row in found["rows"]:
-        key = (row["test"].replace("_", "-"), row["frequency_pi"])
-        line = wanted.setdefault(key, {"test": key[0], "frequency (π)": key[1]})
-        line[row["model"]] = row["acc1_percent"]
-    return list(wanted.values())
-
-
 def _buildup(found: Found) -> Any:
     rows = found["rows"]
     best = max(rows, key=lambda r: r["test_percent"])
@@ -259,24 +200,6 @@ def _buildup(found: Found) -> Any:
     yield (f"high frequencies of the last unit fall with {down} of {len(rows) - 1} replacements.")
 
 
-_TABLES: dict[str, Callable[[Found], Rows]] = {
-    "specificity": lambda f: (
-        [r for r in f["rows"] if r["of"] == "attention"] or [r for r in f["rows"]]
-    ),
-    "nonlocality": lambda f: _layers(f["rows"], ("nonlocality", "uniform")),
-    "gates": lambda f: _layers(f["rows"], ("gate", "reach", "span")),
-    "attention": lambda f: _layers(f["rows"], ("largest",)),
-    "similarity": lambda f: _layers(
-        f["rows"], ("query_similarity", "head_similarity", "entropy", "top_share")
-    ),
-    "landscape": without("nll_error"),
-    "hessian": _hessian_table,
-    "robustness": _robustness_table,
-    "noise": _noise_table,
-    "kernel-size": without("model", "others"),
-    "kernel-size-hessian": _hessian_table,
-    **training_claims.TABLES,
-}
 _CLAIMS: dict[str, Callable[[Found], Any]] = {
     "fourier": _by_kind("change", 0.0, "the highest frequency"),
     "variance": _by_kind("ratio", 1.0, "the variance"),

@@ -77,21 +77,16 @@ def measured_on() -> str:
     runs = {(found["command"], found["parent_commit"]): found for found in tables.speeds()}
     files |= {f"model, run {n}": found for n, found in enumerate(runs.values(), 1)}
     files |= {name: tables.read(name) for name in ("export", "start", "load")}
-    lines = [
-        (
-            name,
-            f"{found['machine']['cpu']}, {found['machine']['cores']} cores",
-            ", ".join(
-                f"{key} {found['versions'][key]}"
-                for key in ("python", "torch", "timm", "onnxruntime-gpu", "onnxruntime")
-                if key in found["versions"]
-            ),
-            f"`{found['parent_commit'][:12]}`",
-            f"`{found['command']}`",
-        )
-        for name, found in files.items()
-    ]
-    return tables.markdown(("what", "machine", "versions", "parent commit", "command"), lines)
+    return "\n".join(f"- **{name}**: {_origin(found)}." for name, found in files.items())
+
+
+def _origin(found: dict[str, Any]) -> str:
+    """Machine, versions, commit and command of a file."""
+    known = ("python", "torch", "timm", "onnxruntime-gpu", "onnxruntime")
+    versions = ", ".join(f"{k} {found['versions'][k]}" for k in known if k in found["versions"])
+    machine = f"{found['machine']['cpu']}, {found['machine']['cores']} cores"
+    commit = found["parent_commit"][:12]
+    return f"{machine}; {versions}; after commit `{commit}`: `{found['command']}`"
 
 
 PARTS: dict[str, Callable[[], str]] = {

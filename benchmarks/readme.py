@@ -37,9 +37,9 @@ def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
 def accuracy() -> str:
     """Accuracy of bundled weights on validation and test parts, and over seeds."""
     lines = [
-        "| weights | validation | test | 95 % interval | seeds: mean test, 95 % interval "
-        "| recipe, seed | training | size |",
-        "|---|---|---|---|---|---|---|---|",
+        "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | training "
+        "| size |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, found in _measured("accuracy.json"):
         results = found["results"]
@@ -49,9 +49,8 @@ def accuracy() -> str:
         run = _read(name, "training.json")
         record = zoo.get_record(name).selected
         lines.append(
-            f"| `{name}` | {validation['acc1_percent']:.1f} % "
-            f"({validation['correct']}/{validation['total']}) | {test['acc1_percent']:.1f} % "
-            f"({test['correct']}/{test['total']}) | {low:.1f} to {high:.1f} % | {_seeds(run)} "
+            f"| `{name}` | {validation['acc1_percent']:.1f} "
+            f"| {test['acc1_percent']:.1f} ({low:.1f} to {high:.1f}) | {_seeds(run)} "
             f"| `{record.recipe}`, {record.seed} | {run['seconds']:.0f} s "
             f"| {record.size_bytes / 1e6:.2f} MB |"
         )
@@ -65,7 +64,7 @@ def _seeds(run: dict[str, Any]) -> str:
         return "one"
     found = seeds["test_acc1_percent"]
     low, high = found["interval95"]
-    return f"{len(seeds['runs'])}: {found['mean']:.1f} % ({low:.1f} to {high:.1f})"
+    return f"{len(seeds['runs'])}: {found['mean']:.1f} ({low:.1f} to {high:.1f})"
 
 
 _SHOWN = ("convit_nano.digits", "alternet_nano.digits", "fcvit_nano.digits", "convit_tiny.random")
