@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_GRAPHS = ("onnx/", "model.pt", f"{TRITON}/")  # where the exported files lie
+_GRAPHS = ("onnx/", "model.pt", FORMATS["aoti"], f"{TRITON}/")  # where the exported files lie
 _OURS = (*_GRAPHS, "test_data_set_", "config.json", "model.safetensors", "parity.json")
 
 
@@ -78,7 +78,7 @@ def export_model(
     Args:
         out: directory; created if needed. A training run or an export of these very weights gets
             the files added or renewed; another finished directory is replaced with `overwrite`.
-        formats: of "onnx", "torchscript" and "pt2".
+        formats: of "onnx", "torchscript", "pt2" and "aoti".
         spec: with `img_size` and `dynamic_size` among its settings.
         precisions: further ONNX files, of "float16", "int8" (dynamic) and "int8-static".
         extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing".

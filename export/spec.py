@@ -60,7 +60,12 @@ class ExportSpec:
             )
 
 
-FORMATS = {"onnx": "onnx/model.onnx", "torchscript": "model.pt", "pt2": "model.pt2"}
+FORMATS = {
+    "onnx": "onnx/model.onnx",
+    "torchscript": "model.pt",
+    "pt2": "model.pt2",
+    "aoti": "model.aoti.pt2",
+}
 PRECISIONS = {
     "float32": "onnx/model.onnx",
     "float16": "onnx/model_fp16.onnx",

@@ -126,6 +126,11 @@ class ArtefactWriter:
             from .formats.pt2_file import write_pt2
 
             write_pt2(self._captured(axes), path, self.cfg, self.spec, axes, outputs)
+        elif name == "aoti":
+            from .formats.aoti_file import write_aoti
+
+            stage(FORMATS[name], "compiling")
+            write_aoti(self._captured(axes), path, self.cfg, self.spec, axes, outputs)
         else:
             from .formats.torchscript_file import write_torchscript
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ExportError, ModelFileError, ZooError
+from zoo.errors import ExportError, ModelFileError, ProviderError, ZooError
 from zoo.factory.description import PretrainedCfg
 from zoo.files.listed import read_listed
 
 from ..graph.checks import root_cause
 from ..spec import OUTPUT_NAME, ExportSpec
+from .aoti_file import is_aoti, open_aoti
 from .axes import Axes
 from .capture import quiet, torch_runner
 from .metadata import METADATA, metadata_of
@@ -54,7 +55,7 @@ def write_pt2(
 def load_pt2(
     path: str | Path, sha256: str | None = None, device: str = "cpu"
 ) -> tuple[Any, dict[str, Any]]:
-    """Open a torch.export archive.
+    """Open a torch.export archive, or a package that AOTInductor made of one (for the CPU).
 
     Args:
         sha256: expected digest; the bytes that were hashed are the bytes that are loaded.
@@ -67,6 +68,8 @@ def load_pt2(
 
     data = read_listed(path, "torch.export archive", sha256)
     extra: dict[str, Any] = {_METADATA: ""}
+    if is_aoti(data):
+        return _load_compiled(data, Path(path).name, device)
     try:
         with quiet():
             program = torch.export.load(io.BytesIO(data), extra_files=extra)
@@ -75,8 +78,24 @@ def load_pt2(
     except ZooError:
         raise
     except Exception:  # a damaged archive fails anywhere: zip, JSON, tensors
-        raise ModelFileError(
-            f"{Path(path).name} is not a torch.export archive that torch {torch.__version__} can "
-            "open; export it again"
-        ) from None
+        raise _unreadable(Path(path).name, "torch.export archive") from None
     return torch_runner(module, device), metadata
+
+
+def _load_compiled(data: bytes, name: str, device: str) -> tuple[Any, dict[str, Any]]:
+    if device != "cpu":
+        raise ProviderError(f"{name} was compiled for the processor; use --provider cpu")
+    try:
+        with quiet():
+            module, said = open_aoti(data)
+    except Exception:  # damaged, or for another processor
+        raise _unreadable(name, "AOTInductor package for this machine") from None
+    return torch_runner(module, device), METADATA.parse(said or "{}", name)
+
+
+def _unreadable(name: str, what: str) -> ModelFileError:
+    import torch
+
+    return ModelFileError(
+        f"{name} is not a {what} that torch {torch.__version__} can open; export it again"
+    )

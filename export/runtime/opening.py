@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 # precision -> files of an export directory, the first that is there
 _FILES = {
-    "float32": ("onnx/model.onnx", "model.pt2", "model.pt"),
+    "float32": ("onnx/model.onnx", "model.pt2", "model.pt", "model.aoti.pt2"),
     "float16": ("onnx/model_fp16.onnx",),
     "int8": ("onnx/model_quantized.onnx", "onnx/model_int8.onnx"),
 }

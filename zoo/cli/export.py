@@ -43,7 +43,7 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
     multiple=True,
     default=("onnx", "torchscript"),
     show_default=True,
-    type=click.Choice(["onnx", "torchscript", "pt2"]),
+    type=click.Choice(["onnx", "torchscript", "pt2", "aoti"]),
     help="Repeatable.",
 )
 @click.option(
