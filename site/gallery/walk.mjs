@@ -1,6 +1,7 @@
 // A visitor's way through a served gallery; says what he met. Judged by tests/export/gallery.
 //
-// run(browser, base, { models: [{ slug, samples }], webgpu: [slug], shots: folder | null })
+// run(browser, base, { models: [{ slug, samples, brief }], webgpu: [slug], shots: folder | null })
+// brief: without damaged files, accessibility and the phone, which do not depend on the model.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -74,7 +75,7 @@ async function settled(page) {
   await page.waitForSelector("html[data-settled]", { timeout: 120_000 });
 }
 
-async function walkModel(browser, base, { slug, samples }, shots, webgpu) {
+async function walkModel(browser, base, { slug, samples, brief }, shots, webgpu) {
   const url = `${base}models/${slug}/`;
   const { context, page, met } = await visit(browser, url);
   await settled(page);
@@ -92,14 +93,16 @@ async function walkModel(browser, base, { slug, samples }, shots, webgpu) {
     found.labels.push(await page.textContent(".answers li .label"));
     found.same.push(await page.getAttribute(".python", "data-state"));
   }
-  found.faults = await faults(page);
-  found.problems = await walkProblems(page); // its last file is an image, for the next step
+  if (!brief) {
+    found.faults = await faults(page);
+    found.problems = await walkProblems(page); // its last file is an image, for the next step
+  }
   if (await page.$("#attention")) found.attention = await walkAttention(page);
   if (webgpu.includes(slug)) found.runs = await walkRuns(page);
   found.errors = met.errors;
   found.foreign = met.foreign;
   await context.close();
-  found.phone = await walkPhone(browser, url, shots && `${shots}/${slug}-390.png`);
+  if (!brief) found.phone = await walkPhone(browser, url, shots && `${shots}/${slug}-390.png`);
   return found;
 }
 

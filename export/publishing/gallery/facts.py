@@ -40,11 +40,15 @@ class Sample:
     image: Image.Image
 
 
-def read_samples(paths: Sequence[Path]) -> tuple[Sample, ...]:
-    """Images to offer, at most ten, under neutral names. Raises: ImageError."""
+def read_samples(paths: Sequence[Path], classes: Sequence[str] = ()) -> tuple[Sample, ...]:
+    """Images to offer, at most ten, under neutral names. Raises: ImageError.
+
+    Args: classes: what they show, where that is known; else they are called like their files.
+    """
+    alts = classes or [path.stem.replace("_", " ") for path in paths]
     return tuple(
-        Sample(f"samples/{number}.png", path.stem.replace("_", " "), read_image(path))
-        for number, path in enumerate(paths[:10])
+        Sample(f"samples/{number}.png", alt, read_image(path))
+        for number, (path, alt) in enumerate(zip(paths[:10], alts, strict=False))
     )
 
 

@@ -145,8 +145,9 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
     if not samples:
         return ""
     buttons = "".join(
-        f'<li><button type="button" aria-pressed="false"><img src="{sample["file"]}" width="44" '
-        f'height="44" alt="{escape(sample["alt"])}"></button></li>'
+        f'<li><button type="button" aria-pressed="false" title="{escape(sample["alt"])}">'
+        f'<img src="{sample["file"]}" width="44" height="44" alt="{escape(sample["alt"])}">'
+        "</button></li>"
         for sample in samples
     )
     return f'<div class="samples"><p>Or one of these:</p><ul>{buttons}</ul></div>'

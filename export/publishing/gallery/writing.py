@@ -148,9 +148,11 @@ def _write_model(
         slug = _slug(collected.cfg.name, taken)
         place = folder / "models" / slug
         _copy(collected, place)
+        labels = collected.cfg.labels
         if samples is None:
-            samples = sample_images(list_name(collected.cfg.labels))
-        offered = read_samples(samples)
+            offered = read_samples(sample_images(list_name(labels)), labels)
+        else:
+            offered = read_samples(samples)
         for sample in offered:
             (place / sample.file).parent.mkdir(exist_ok=True)
             sample.image.save(place / sample.file)
