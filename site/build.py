@@ -96,6 +96,7 @@ def models_page() -> str:
 
 def _model_rows(costs: dict[str, dict[str, int]]) -> Iterator[str]:
     import zoo
+    from zoo.catalog.tables import count
 
     loadable = set(zoo.list_models(pretrained=True, with_tags=True))
     for name in zoo.list_models():
@@ -105,7 +106,7 @@ def _model_rows(costs: dict[str, dict[str, int]]) -> Iterator[str]:
         height, width = record.input.size
         about = html.escape(record.description).replace("|", "\\|")
         yield (
-            f"| `{name}` | {costs[name]['params'] / 1e6:.3g}M | {costs[name]['macs'] / 1e9:.3g}G "
+            f"| `{name}` | {count(costs[name]['params'])} | {count(costs[name]['macs'])} "
             f"| {height}x{width} | {weights or '-'} | {about} |"
         )
 
@@ -156,7 +157,10 @@ def _write_gallery(out: Path) -> None:
         for name in zoo.list_models(pretrained=True, with_tags=True)
     }
     bundled = [name for name, weights in records.items() if weights and weights.bundled]
-    write_gallery(bundled, out, smallest=True, on_model=lambda name: print(f"gallery: {name}"))
+    write_gallery(
+        bundled, out, smallest=True, docs="../index.html",
+        on_model=lambda name: print(f"gallery: {name}"),
+    )  # fmt: skip
 
 
 def main() -> None:

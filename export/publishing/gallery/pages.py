@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -63,20 +64,27 @@ def _fill(template: str, **values: str) -> str:
     return Template((WEB / template).read_text(encoding="utf-8")).substitute(values)
 
 
-def _frame(pages: Sequence[Page], current: str, root: str, **values: str) -> str:
+def _breakable(name: str) -> str:
+    """A name that a narrow screen breaks at its dots and underscores."""
+    return re.sub(r"([._])", r"\1<wbr>", escape(name))
+
+
+def _frame(pages: Sequence[Page], current: str, root: str, docs: str, **values: str) -> str:
     mark = {current: ' aria-current="page"'}
     items = [
         f'<li><a href="{root}models/{page.slug}/index.html"{mark.get(page.slug, "")}>'
         f"{escape(page.name)}</a></li>"
         for page in pages
     ]
+    more = f' <a href="{root}{escape(docs)}">Documentation</a>' if docs else ""
     return _fill(
-        "frame.html", root=root, menu="".join(items), version=__version__, runtime=RUNTIME, **values
-    )
+        "frame.html", root=root, menu="".join(items), version=__version__, runtime=RUNTIME,
+        docs=more, **values,
+    )  # fmt: skip
 
 
-def index_page(pages: Sequence[Page]) -> str:
-    """The page that shows all models."""
+def index_page(pages: Sequence[Page], docs: str = "") -> str:
+    """The page that shows all models. docs: address of documentation, from this page."""
     count = len(pages)
     heading = (
         "Convolution meets self-attention, in your browser"
@@ -85,7 +93,7 @@ def index_page(pages: Sequence[Page]) -> str:
     )
     body = _fill("index.html", heading=heading, cards="\n".join(map(_index_card, pages)))
     return _frame(
-        pages, "", "", title="ConvAttn Zoo: models that run, and are proven, in your browser",
+        pages, "", "", docs, title="ConvAttn Zoo: models that run, and are proven, in your browser",
         description="Vision models that run in the browser, each compared with its float64 "
         "reference there.", head="", body=body,
     )  # fmt: skip
@@ -97,16 +105,16 @@ def _index_card(page: Page) -> str:
     return (
         f'<li><a href="models/{page.slug}/index.html">'
         f'<img src="models/{page.slug}/picture.png" width="{width}" height="{height}" '
-        f'alt="{escape(shows)}"><div class="text"><h2>{escape(page.name)}</h2>'
+        f'alt="{escape(shows)}"><div class="text"><h2>{_breakable(page.name)}</h2>'
         f'<p>{escape(page.about)}</p><ul class="facts">{chips}</ul></div></a></li>'
     )
 
 
-def model_page(page: Page, pages: Sequence[Page], facts: Mapping[str, Any]) -> str:
+def model_page(page: Page, pages: Sequence[Page], facts: Mapping[str, Any], docs: str = "") -> str:
     """The page of one model. facts: the content of its model.json."""
     body = _fill(
         "model.html",
-        name=escape(page.name),
+        name=_breakable(page.name),
         lead=escape(page.about),
         facts="".join(f"<li>{escape(chip)}</li>" for chip in page.chips),
         links=_links(page, facts),
@@ -121,7 +129,7 @@ def model_page(page: Page, pages: Sequence[Page], facts: Mapping[str, Any]) -> s
         code=escape(_code(page)),
     )
     return _frame(
-        pages, page.slug, "../../", title=f"{escape(page.name)} · ConvAttn Zoo",
+        pages, page.slug, "../../", docs, title=f"{escape(page.name)} · ConvAttn Zoo",
         description=f"{escape(page.name)} in your browser, compared with its float64 reference.",
         head='<script type="module" src="../../assets/model.mjs"></script>', body=body,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo import get_record
 from zoo.catalog.references import kind_of
-from zoo.catalog.tables import list_name, read_costs, sample_images
+from zoo.catalog.tables import find_data_set, list_name, read_costs, sample_images
 from zoo.data.image_listing import list_sources
 from zoo.errors import ConfigError, UnknownModelError
 from zoo.files.json_text import to_json
@@ -61,6 +61,7 @@ def write_gallery(
     samples: str | Path | None = None,
     runtime: str | Path | None = None,
     smallest: bool = False,
+    docs: str = "",
     on_model: Callable[[str], None] = lambda name: None,
 ) -> Gallery:
     """Write a folder to serve from any path, as GitHub Pages or a static Space.
@@ -72,6 +73,7 @@ def write_gallery(
             that ship with the package to models of their classes, and nothing to others.
         runtime: the tarball of onnxruntime-web; None fetches it through npm once.
         smallest: pack the runtime as small as it gets: see `runtime_files`.
+        docs: address of documentation, relative to `out`, that every page links to.
         on_model: told the name of every model when its work begins.
     Raises: ConfigError, ImageError, NotFoundError, and the errors of `runtime_files` and `collect`.
     """
@@ -81,7 +83,7 @@ def write_gallery(
     place = _checked(Path(out).absolute())
     own = runtime_files(Path(runtime) if runtime else None, smallest)
     with staged_directory(place, replace=True, keep=False) as folder:
-        loads = _write(folder, references, own, paths, on_model)
+        loads = _write(folder, references, own, paths, docs, on_model)
     return Gallery(Path(out), loads)
 
 
@@ -101,6 +103,7 @@ def _write(
     references: Sequence[str],
     runtime: Mapping[str, bytes],
     samples: Sequence[Path] | None,
+    docs: str,
     on_model: Callable[[str], None],
 ) -> dict[str, int]:
     first = _write_assets(folder, runtime)
@@ -111,9 +114,9 @@ def _write(
         pages[page.slug] = page, facts
     listed = [page for page, _ in pages.values()]
     for page, facts in pages.values():
-        text = model_page(page, listed, facts)
+        text = model_page(page, listed, facts, docs)
         (folder / "models" / page.slug / "index.html").write_text(text, encoding="utf-8")
-    (folder / "index.html").write_text(index_page(listed), encoding="utf-8")
+    (folder / "index.html").write_text(index_page(listed, docs), encoding="utf-8")
     (folder / ".nojekyll").touch()  # GitHub Pages then serves the files as they are
     count = f"{len(listed)} models" if len(listed) > 1 else listed[0].name
     text = _SPACE.format(title="ConvAttn Zoo", count=count, version=VERSION)
@@ -202,19 +205,20 @@ def _page(
     own = sum(p.numel() for p in collected.model.parameters())
     macs = read_costs().get(cfg.architecture, {}).get("macs", 0) if not cfg.model_args else 0
     height, width = cfg.input.size
+    known = find_data_set(cfg.labels)
     chips = (
         f"{own:,} parameters",
         f"{width} × {height} pixels",
-        f"{cfg.num_classes} classes",
+        f"{cfg.num_classes} classes" + (f": {known.title}" if known else ""),
         *([f"{macs / 1e6:.1f} million MACs"] if macs else []),
         *([f"version {cfg.version}"] if cfg.version else []),
         *([f"weights {cfg.licence}"] if cfg.licence else []),
         *([f"SHA-256 {cfg.sha256[:12]}…"] if cfg.sha256 else []),
     )
     about = _sentence(record.family.summary if record else f"{cfg.architecture}, built by timm")
-    known = kind_of(reference) == "name"
+    by_name = kind_of(reference) == "name"
     return Page(
-        slug, cfg.name, about, chips, _recorded(report), True, reference if known else "",
+        slug, cfg.name, about, chips, _recorded(report), True, reference if by_name else "",
         picture, webgpu_bytes, _int8(report),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from PIL import Image
 import zoo
 from export import export_model
 from export.publishing.gallery import runtime, write_gallery, writing
+from export.publishing.gallery.pages import Page, index_page
 from zoo.errors import ConfigError, IntegrityError, ZooError
 from zoo.files.local import sha256_file
 
@@ -71,6 +72,13 @@ def test_every_path_is_relative_so_that_any_sub_path_serves(gallery: Path) -> No
     for page in gallery.rglob("*.html"):
         for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_pages_lead_to_the_documentation_that_they_are_told_of() -> None:
+    page = Page("a", "a_b.c", "", (), "", False, "", (4, 3, ""), 0, "")
+    assert 'href="../index.html"' in index_page([page], "../index.html")
+    assert "Documentation" not in index_page([page])
+    assert "<h2>a_<wbr>b.<wbr>c</h2>" in index_page([page])
 
 
 def test_the_digests_of_all_files_are_known_to_the_page(gallery: Path) -> None:
