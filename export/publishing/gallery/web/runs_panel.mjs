@@ -63,7 +63,7 @@ export class RunsPanel {
     $(".limit", row).textContent = Number.isFinite(limit) ? scientific(limit) : "accuracy decides";
     $(".same", row).textContent = `${same} of ${images}`;
     $(".time", row).textContent = milliseconds(ms);
-    $(".state", row).textContent = passed ? "✓ passes" : "✗ differs";
+    $(".state", row).textContent = passed ? "✓ passes" : "✗ fails";
   }
 
   #note(row, text, state) {
