@@ -37,7 +37,7 @@ def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
 def accuracy() -> str:
     """Accuracy of bundled weights on validation and test parts, and over seeds."""
     lines = [
-        "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | training "
+        "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | seconds "
         "| size |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -51,7 +51,7 @@ def accuracy() -> str:
         lines.append(
             f"| `{name}` | {validation['acc1_percent']:.1f} "
             f"| {test['acc1_percent']:.1f} ({low:.1f} to {high:.1f}) | {_seeds(run)} "
-            f"| `{record.recipe}`, {record.seed} | {run['seconds']:.0f} s "
+            f"| `{record.recipe}`, {record.seed} | {run['seconds']:.0f} "
             f"| {record.size_bytes / 1e6:.2f} MB |"
         )
     return "\n".join(lines)
@@ -93,11 +93,16 @@ def _parity_table(wanted: Callable[[str], bool]) -> str:
         for row in found["summary"]:
             if wanted(row["file"]):
                 lines.append(
-                    f"| `{name}` | {row['file']} | {row['provider']} | {row['max_abs_error']:.1e} "
+                    f"| `{name}` | {row['file']} | {_short(row['provider'])} "
+                    f"| {row['max_abs_error']:.1e} "
                     f"| {row['eager_max_abs_error']:.1e} | {row['ratio']:.2f} | "
                     f"{100 * row['top1_agreement']:.0f} % |"
                 )
     return "\n".join(lines)
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")
 
 
 def cards() -> str:
@@ -179,23 +184,29 @@ def own_pictures() -> str:
     """The default command on two folders (`python -m benchmarks.own_pictures`)."""
     found = json.loads((MEASURED / "own-pictures.json").read_text(encoding="utf-8"))
     lines = [
-        "| folder | model | starts from | baseline, validation | validation | test, 95 % interval "
-        "| time |",
+        "| folder, images | model | starts from | baseline, % | validation, % | test, % "
+        "| s (threads) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
         low, high = row["test"]["interval95_percent"]
         baseline, start = row["baseline"], row["start"]
         spent = row.get("cpu_seconds")  # of one thread; rows without it have been timed by two
-        time = f"{spent:.0f} s of one thread" if spent else f"{row['seconds']:.0f} s, two threads"
+        time = f"{spent:.0f} (1)" if spent else f"{row['seconds']:.0f} (2)"
         lines.append(
             f"| {row['data']}, {row['training_images']} | `{row['model']}` "
-            f"| {f'`{start}`' if start else 'random weights'} | {baseline['name']}, "
-            f"{baseline['validation']['acc1_percent']:.1f} % "
-            f"| {row['validation']['acc1_percent']:.1f} % | {row['test']['acc1_percent']:.1f} % "
+            f"| {f'`{tag_of(start)}`' if start else 'random'} "
+            f"| {baseline['validation']['acc1_percent']:.1f}, "
+            f"{baseline['name'].removesuffix(' on pixels')} "
+            f"| {row['validation']['acc1_percent']:.1f} | {row['test']['acc1_percent']:.1f} "
             f"({low:.1f} to {high:.1f}) | {time} |"
         )
     return "\n".join(lines)
+
+
+def tag_of(reference: str) -> str:
+    """Tag and version of weights."""
+    return reference.partition(".")[2]
 
 
 def training_speed() -> str:

@@ -68,16 +68,22 @@ def test_the_index_or_a_page_of_its_folder_leads_to_every_page(page: Path) -> No
     assert f"({page.name})" in index
 
 
+# tables of these pages still have cells that are sentences
+WIDE_TABLES = ("THIRD_PARTY.md", "export.md", "performance.md", "providers.md", "scale.md")
+
+
 @pytest.mark.parametrize(
     "page",
-    [p for p in PAGES if p.parent.name != "model_cards"],
+    [p for p in PAGES if p.parent.name != "model_cards" or p.name == "README.md"],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
-def test_no_line_of_prose_is_wider_than_120_characters(page: Path) -> None:
+def test_no_line_is_wider_than_120_characters(page: Path) -> None:
+    """Rows of tables too; addresses of links, and what a program printed, do not count."""
     text = re.sub(r"\]\([^()\s]+\)", "]()", _without_blocks(page.read_text(encoding="utf-8")))
-    lines = text.splitlines()
-    wide = [n for n, line in enumerate(lines, 1) if len(line) > 120 and not line.startswith("|")]
-    assert wide == [], "rows of tables cannot be broken; sentences can"
+    wide = [n for n, line in enumerate(text.splitlines(), 1) if len(line) > 120]
+    if page.name in WIDE_TABLES:
+        wide = [n for n in wide if not text.splitlines()[n - 1].startswith("|")]
+    assert wide == [], "shorten a cell, or make a list of the table"
 
 
 def test_the_readme_is_read_in_half_a_minute() -> None:

@@ -19,16 +19,16 @@ def index(measured: str | Path) -> str:
     return f"""# Model cards
 
 Written by `make cards` from the catalogue and the files in `measured/`; nothing here is edited by
-hand. A number in bold was measured by us, with its file in `measured/`; the others are published,
-and the card names the source. How cards are made: [docs/cards.md](../docs/cards.md).
+hand. An accuracy in bold was measured by us, with its file in `measured/`; the others are
+published, and the card names the source. How cards are made: [docs/cards.md](../docs/cards.md).
 
 ## Weights
 
 {weights_table(measured)}
 
 Accuracy: top-1, measured on the test part with its 95 % interval. Parity: largest error of the
-ONNX file against the model in float64, and in units of what eager float32 makes, on the execution
-provider that ran it.
+ONNX file against the model in float64, in units of what eager float32 makes, on the execution
+provider that ran it; all errors stand in the card. Licence: of the weights; of code below.
 
 ## All models
 
@@ -46,16 +46,16 @@ def weights_table(measured: str | Path, link: str = "") -> str:
     Args: link: where the cards are, relative to the document.
     """
     lines = [
-        "| weights | parameters | MACs | accuracy, % | parity (ONNX) | licence: weights / code |",
+        "| weights | parameters | MACs | accuracy, % | parity (ONNX) | licence |",
         "|---|---|---|---|---|---|",
     ]
     for name in cards():
         facts = facts_of(name, measured)
         terms = facts.record.family.licence if facts.record else None
-        code = f"{terms.code}{_mark(terms.note)}" if terms else "timm's"
+        mark = _mark(terms.note) if terms else ""
         cells = (
             f"[`{name}`]({link}{name}.md)", *_cost(facts.costs), accuracy(facts),
-            parity(facts), f"{facts.cfg.licence} / {code}",
+            parity(facts), f"{facts.cfg.licence}{mark}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -76,9 +76,10 @@ def accuracy(facts: CardFacts) -> str:
         part = next((name for name in results if split_of(name) == "test"), list(results)[-1])
         low, high = results[part]["interval95_percent"]
         shown = results[part]["acc1_percent"]
-        return f"**{shown:.1f}** ({low:.1f} to {high:.1f}), {part}"
+        other = "" if split_of(part) == "test" else f", {part}"
+        return f"**{shown:.1f}** ({low:.1f} to {high:.1f}){other}"
     top1 = [m for m in facts.published if m.name == "acc1_percent"]
-    return f"{top1[-1].value:g}, {top1[-1].dataset}" if top1 else "not measured"
+    return f"{top1[-1].value:g}, {top1[-1].dataset.partition(' ')[0]}" if top1 else "not measured"
 
 
 def parity(facts: CardFacts) -> str:
@@ -90,16 +91,14 @@ def parity(facts: CardFacts) -> str:
                 verdict = "" if row["passed"] else ", **FAIL**"
                 provider = row["provider"].removesuffix("ExecutionProvider")
                 provider += ", TF32" if row["tf32"] else ""
-                cells.append(
-                    f"**{row['max_abs_error']:.1e}**, x {row['ratio']:.1f} ({provider}{verdict})"
-                )
-    return "; ".join(cells) or "not measured"
+                cells.append(f"{row['ratio']:.1f} {provider}{verdict}")
+    return ", ".join(cells) or "not measured"
 
 
 def models_table(measured: str | Path) -> str:
     """One row for each registered model."""
     lines = [
-        "| model | parameters | MACs | accuracy, % | parity (ONNX) | code | paper |",
+        "| model | parameters | MACs | accuracy, % | parity (ONNX) | code | arXiv |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in list_models():
@@ -107,7 +106,7 @@ def models_table(measured: str | Path) -> str:
         terms = record.family.licence
         cells = (
             f"`{name}`", *_cost(read_costs().get(name, {})), *_outcome(record, measured),
-            f"{terms.code}{_mark(terms.note)}", record.family.paper,
+            f"{terms.code}{_mark(terms.note)}", record.family.paper.removeprefix("arXiv:"),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -121,4 +120,8 @@ def _outcome(record: ModelRecord, measured: str | Path) -> tuple[str, str]:
     if record.checkpoint is None:
         return "no weights", ""
     top1 = [m for m in record.checkpoint.metrics if m.name == "acc1_percent"]
-    return (f"{top1[0].value:g}, {top1[0].dataset}; to import" if top1 else "to import"), ""
+    return (
+        f"{top1[0].value:g}, {top1[0].dataset.partition(' ')[0]}; to import"
+        if top1
+        else "to import"
+    ), ""
