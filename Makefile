@@ -147,10 +147,16 @@ GOALS := bench-gpsa bench-convit bench-conv-attention bench-graphs
 bench: $(GOALS) bench-export bench-start bench-load bench-model
 
 $(GOALS): bench-%: .venv/.dev
-	$(BIN)/convattn bench attention --group $* --out model_cards/measured
+	$(BIN)/python -m benchmarks.attention --group $* --out model_cards/measured
 
-bench-export bench-start bench-load: bench-%: .venv/.dev
-	$(BIN)/convattn bench $* --out model_cards/measured
+bench-export: .venv/.dev
+	$(BIN)/python -m benchmarks.export_comparison --out model_cards/measured
+
+bench-start: .venv/.dev
+	$(BIN)/python -m benchmarks.start --out model_cards/measured
+
+bench-load: .venv/.dev
+	$(BIN)/convattn bench load --out model_cards/measured
 
 bench-model: .venv/.dev
 	$(BIN)/convattn bench model $(RANDOM) $(BUNDLED) --out model_cards/measured

@@ -2,6 +2,8 @@
 
 A group is one function from settings to rows (and curves, for the picture). Groups are measured and
 written one by one, so that an interrupted or disturbed one can be repeated alone.
+
+    python -m benchmarks.attention [--group gpsa] [--out model_cards/measured] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -12,13 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 import zoo
 from export.speed.timing import Run, Say, Timing, limited_threads, measure_rounds, ratio_of
 from zoo.catalog.tables import read_costs
-from zoo.errors import ConfigError
+from zoo.cli.bench import (
+    json_option,
+    measured,
+    out_option,
+    rounds_option,
+    say,
+    threads_option,
+    write_result,
+)
+from zoo.files.json_text import to_json
 
 from .graphs import Graphs, count_nodes, matmul_runs
 from .subjects import build, memory_mib
+from .tables import kept_groups, show_rows
 from .targets import Target, target
 
 SIZES = (224, 384, 512, 1024)
@@ -243,8 +257,44 @@ GROUPS: dict[str, Callable[[Settings], Result]] = {
 
 
 def measure_group(name: str, settings: Settings) -> Result:
-    """Rows and curves of one group. Raises: ConfigError for an unknown group."""
-    if name not in GROUPS:
-        raise ConfigError(f"there is no group {name!r}; groups are {', '.join(GROUPS)}")
+    """Rows and curves of one group."""
     with limited_threads(settings.threads):
         return GROUPS[name](settings)
+
+
+@click.command()
+@click.option(
+    "--group", "groups", multiple=True, type=click.Choice(list(GROUPS)), help="Only these."
+)
+@threads_option
+@rounds_option(100)
+@click.option(
+    "--seconds", default=8.0, show_default=True, type=click.FloatRange(0.1), help="Per comparison."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw time and memory here.")
+@out_option
+@json_option
+def main(
+    groups: tuple[str, ...], plot: Path | None, out: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Our attention against timm's, unfold and plain attention: every goal, met or missed.
+    With --out each group is written into the file there when it is done.
+    """
+    settings = Settings(**options, say=say)
+    found: dict[str, Any] = {}
+    for name in groups or tuple(GROUPS):
+        say(f"{name}:")
+        found[name] = measured(measure_group(name, settings))
+        write_result(out, "attention", {"groups": {**kept_groups(out), name: found[name]}})
+    if plot is not None:
+        from .plots import plot_curves
+
+        plot_curves({**kept_groups(out), **found}, plot)
+    if as_json:
+        click.echo(to_json({"groups": found}, indent=2))
+    else:
+        show_rows([row for group in found.values() for row in group["rows"]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,7 @@
-"""Our ONNX export of convit_tiny beside timm's own: size, speed, shapes that run, error, time."""
+"""Our ONNX export of convit_tiny beside timm's own: size, speed, shapes that run, error, time.
+
+python -m benchmarks.export_comparison [--out model_cards/measured]
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from export.formats.axes import eval_copy
@@ -15,11 +19,23 @@ from export.runtime.opening import open_onnx
 from export.spec import ExportSpec
 from export.speed.forms import write_unverified_onnx
 from export.speed.timing import Run, limited_threads, ratio_of
+from zoo.cli._console import table
+from zoo.cli.bench import (
+    json_option,
+    measured,
+    out_option,
+    rounds_option,
+    say,
+    threads_option,
+    write_result,
+)
 from zoo.errors import ZooError
+from zoo.files.json_text import to_json
 
 from .attention import Settings
 from .graphs import Graphs, count_nodes, random_convit, timm_export
 from .peers import timm_convit
+from .tables import export_cells
 
 MODEL, PX = "convit_tiny", 224
 BATCHES = (1, 2, 5, 16)
@@ -113,3 +129,20 @@ def _dynamic_size(by: str, model: Any, folder: Path) -> dict[str, str]:
         return {"export": f"fails: {str(error).splitlines()[0]}"}
     run = open_onnx(path).run
     return {f"{h}x{w}": _outcome(run, (1, 3, h, w), model) for h, w in SHAPES}
+
+
+@click.command()
+@threads_option
+@rounds_option(100)
+@out_option
+@json_option
+def main(threads: int, rounds: int, out: Path | None, as_json: bool) -> None:
+    """Our ONNX export of convit_tiny beside timm's own."""
+    found = measured(compare_exports(Settings(threads=threads, rounds=rounds, say=say)))
+    write_result(out, "export", found)
+    rows = table(("", *found["exports"]), export_cells(found))
+    click.echo(to_json(found, indent=2) if as_json else rows)
+
+
+if __name__ == "__main__":
+    main()

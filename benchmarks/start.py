@@ -1,14 +1,24 @@
-"""What starting the command costs: whole processes, against the bare interpreter."""
+"""What starting the command costs: whole processes, against the bare interpreter.
+
+python -m benchmarks.start [--out model_cards/measured]
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import click
+
 from export.speed.timing import Run, Timing, measure_rounds
+from zoo.cli._console import table
+from zoo.cli.bench import json_option, measured, out_option, rounds_option, say, write_result
+from zoo.files.json_text import to_json
 from zoo.files.processes import run_python
 
 from .attention import Settings
 from .subjects import ROOT
+from .tables import show_rows
 from .targets import target
 
 BARE = "bare interpreter"
@@ -57,3 +67,25 @@ def _runs(commands: dict[str, list[str]]) -> dict[str, Run]:
         return lambda: run_python(*arguments, cwd=ROOT, capture_output=True, check=True)
 
     return {name: start(arguments) for name, arguments in commands.items()}
+
+
+@click.command()
+@rounds_option(25)
+@out_option
+@json_option
+def main(rounds: int, out: Path | None, as_json: bool) -> None:
+    """Start-up of the command as a whole process, against the bare interpreter."""
+    found = measured(measure_start(Settings(rounds=rounds, say=say)))
+    write_result(out, "start", found)
+    if as_json:
+        click.echo(to_json(found, indent=2))
+        return
+    rows = [
+        (n, f"{t['median_ms']:.0f}", f"{t['min_ms']:.0f}") for n, t in found["processes"].items()
+    ]
+    click.echo(table(("process", "median ms", "min ms"), rows, right=(1, 2)))
+    show_rows(found["rows"])
+
+
+if __name__ == "__main__":
+    main()

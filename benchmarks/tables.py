@@ -1,10 +1,16 @@
-"""Benchmark results as rows of text. Standard library only: the documents are made from JSON."""
+"""Benchmark results as rows of text: the documents are made from JSON."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, TypedDict
+
+import click
+
+from zoo.catalog.checked_json import Document
+from zoo.cli._console import table
 
 MEASURED = Path(__file__).resolve().parents[1] / "model_cards" / "measured"
 HEADER = ("subject", "against", "goal", "measured", "95 % interval", "")
@@ -51,7 +57,7 @@ def export_cells(found: dict[str, Any]) -> list[tuple[str, ...]]:
     rows.append(
         line(
             "export with dynamic height and width",
-            [e["dynamic_size"].get("export", "written") for e in entries],
+            [shorten(e["dynamic_size"].get("export", "written"), 50) for e in entries],
         )
     )
     return rows + [
@@ -101,3 +107,24 @@ def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def show_rows(rows: list[dict[str, Any]]) -> None:
+    """Print goals with values, intervals and marks."""
+    click.echo(table(HEADER, [cells(row) for row in rows], right=(3, 4)))
+    missed = sum(row["met"] is False for row in rows)
+    met = sum(row["met"] is True for row in rows)
+    click.echo(f"{met} of {len(rows)} goals met, {missed} missed")
+
+
+class _Groups(TypedDict):
+    groups: dict[str, Any]
+
+
+_GROUPS = Document(_Groups, "bench file", "bench", "delete it, and measure again")
+
+
+def kept_groups(out: Path | None) -> dict[str, Any]:
+    """Groups of attention that a folder has already."""
+    path = out / "bench-attention.json" if out is not None else None
+    return {} if path is None or not path.is_file() else _GROUPS.read(path)["groups"]

@@ -31,7 +31,9 @@ def command() -> str:
     only.
     """
     parts = [Path(part).name if os.path.isabs(part) else part for part in sys.argv[1:]]
-    return " ".join(["convattn", *parts])
+    program = Path(sys.argv[0])
+    measuring = program.parent.name == "benchmarks"
+    return " ".join([f"python -m benchmarks.{program.stem}" if measuring else "convattn", *parts])
 
 
 def versions() -> dict[str, str]:
