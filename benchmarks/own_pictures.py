@@ -1,12 +1,13 @@
 """`convattn train MODEL --data FOLDER` as a newcomer types it, on two folders of small pictures.
 
-    python -m benchmarks.own_pictures DIR [--out FILE.json] [MODEL ...]
+    python -m benchmarks.own_pictures DIR [--out FILE.json] [FOLDER:MODEL ...]
 
 Writes DIR/clothes (200 pictures of every class of Fashion-MNIST, 2,000 in all, the first of its
 training part) and DIR/numerals (scikit-learn's 1,797 digits), each split by the tool, and runs the
-default command on clothes for every model, and from random weights on numerals for the first: the
-other start has seen these digits. One thread, so that its processor time says what a run costs
-whatever else the machine does. A run that is finished is not repeated.
+default command: on clothes for every nano model, and on numerals for one, from random weights,
+since the other start has seen these digits. One thread, so that its processor time says what a run
+costs whatever else the machine does. A run that is finished is not repeated, and rows of FILE.json
+for other runs stay.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from zoo.data.idx import read_idx
 from zoo.files.processes import run_python
 from zoo.files.provenance import provenance
 
-MODELS = ("resnet_nano", "convit_nano", "alternet_nano", "fcvit_nano")
+_MODELS = ("resnet", "convit", "alternet", "fcvit", "hdvw_vit", "conv_attention_vit")
+_MODELS += ("csan_encoder", "hdvw_swin")
+RUNS = (*(f"clothes:{name}_nano" for name in _MODELS), "numerals:resnet_nano")
 _NAMES = "tshirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
 EACH = 200
 
@@ -35,7 +38,7 @@ def main() -> None:
     """Write the folders, train, and collect the metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("runs", nargs="*", default=RUNS, metavar="FOLDER:MODEL")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = options.directory
@@ -43,17 +46,27 @@ def main() -> None:
         write_clothes(root / "clothes")
     if not (root / "numerals").is_dir():
         write_numerals(root / "numerals")
-    rows = [run(root, name, "clothes") for name in options.models]
-    rows.append(run(root, options.models[0], "numerals", "--from-scratch"))
-    for row in rows:
-        print(json.dumps(row))
+    rows = _read(options.out)
+    for name in options.runs:
+        rows[name] = run(root, name)
+        print(json.dumps(rows[name]), flush=True)
     if options.out:
-        content = {"rows": rows, **provenance(0)}
+        content = {"rows": [rows[n] for n in RUNS if n in rows], **provenance(0)}
         options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def run(root: Path, model: str, data: str, *extra: str) -> dict[str, Any]:
-    """One run's result, from its metrics.json."""
+def _read(file: Path | None) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier file, by folder and model."""
+    if file is None or not file.is_file():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    return {f"{row['data']}:{row['model']}": row for row in rows}
+
+
+def run(root: Path, name: str) -> dict[str, Any]:
+    """The result of "FOLDER:MODEL", from its metrics.json."""
+    data, _, model = name.partition(":")
+    extra = ("--from-scratch",) if data == "numerals" else ()
     out = root / f"{data}-{model}"
     command = ["train", model, "--data", str(root / data), "--out", str(out), "--threads", "1"]
     spent = root / f"{data}-{model}.seconds"  # of the processor
@@ -63,6 +76,8 @@ def run(root: Path, model: str, data: str, *extra: str) -> dict[str, Any]:
         run_python("-m", "zoo", *command, *extra, check=True)
         spent.write_text(f"{_children_seconds() - before:.1f}", encoding="utf-8")
     found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    if "fashion_mnist" in found["finetune_from"]:
+        raise SystemExit(f"{name} started from {found['finetune_from']}, which has seen the images")
     return {
         "data": data,
         "model": model,
@@ -74,6 +89,7 @@ def run(root: Path, model: str, data: str, *extra: str) -> dict[str, Any]:
         "validation": found["validation"],
         "test": found["test"],
         "warnings": found["warnings"],
+        "seconds": found["seconds"],
         "cpu_seconds": float(spent.read_text(encoding="utf-8")),
     }
 

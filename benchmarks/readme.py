@@ -19,6 +19,7 @@ from zoo.catalog.registry import families
 
 from . import documents
 from .marked import Part, renew
+from .own_pictures import RUNS
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "model_cards" / "measured"
@@ -192,7 +193,8 @@ def own_pictures() -> str:
         low, high = row["test"]["interval95_percent"]
         baseline, start = row["baseline"], row["start"]
         spent = row.get("cpu_seconds")  # of one thread; rows without it have been timed by two
-        time = f"{spent:.0f} (1)" if spent else f"{row['seconds']:.0f} (2)"
+        busy = ", busy" if spent and row.get("seconds", 0) > 1.3 * spent else ""
+        time = f"{spent:.0f} (1{busy})" if spent else f"{row['seconds']:.0f} (2)"
         lines.append(
             f"| {row['data']}, {row['training_images']} | `{row['model']}` "
             f"| {f'`{tag_of(start)}`' if start else 'random'} "
@@ -201,7 +203,9 @@ def own_pictures() -> str:
             f"| {row['validation']['acc1_percent']:.1f} | {row['test']['acc1_percent']:.1f} "
             f"({low:.1f} to {high:.1f}) | {time} |"
         )
-    return "\n".join(lines)
+    there = {f"{row['data']}:{row['model']}" for row in found["rows"]}
+    missing = ", ".join(f"`{name.partition(':')[2]}`" for name in RUNS if name not in there)
+    return "\n".join(lines) + (f"\n\nNot measured: {missing}." if missing else "")
 
 
 def tag_of(reference: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_a_confusion_matrix_of_any_names_is_drawn_without_a_warning(
         warnings.simplefilter("error")
         plot_confusion(_evaluated(labels, "猫$_$/test"), tmp_path / f"c.{suffix}")
     assert (tmp_path / f"c.{suffix}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_title_is_whole_inside_its_figure(columns: int, bar: bool, tmp_path: Path) -> None:
+    figure = new_figure(2.6 * columns, 2.6)
+    cells = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in cells:
+        drawn = axes.imshow(np.eye(2))
+        axes.set_title("holiday photographs of the family/test: 76.39 %")
+        if bar:
+            figure.colorbar(drawn, ax=axes, label="share")
+    save(figure, tmp_path / "f.png")
+    boxes = [axes.title.get_window_extent() for axes in cells]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(left.overlaps(right) for left, right in itertools.pairwise(boxes))
+    assert " ".join(cells[0].get_title().split("\n")).endswith("family/test: 76.39 %")
 
 
 def test_epochs_are_whole_numbers() -> None:

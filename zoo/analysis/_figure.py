@@ -6,6 +6,7 @@ Colours are Okabe & Ito's; a series is told apart by marker and line style too.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ def save(figure: Figure, path: str | Path) -> None:
     from ._lettering import fit_letters
 
     fit_letters(figure)
+    _break_titles(figure)
     with atomic_path(path) as temporary:
         if Path(path).suffix == ".svg":
             figure.savefig(temporary, metadata={"Date": None})
@@ -71,6 +73,22 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(buffer, dpi=DPI, format="png")
         picture = Image.open(buffer).convert("RGB")
         picture.quantize(256, dither=Image.Dither.NONE).save(temporary, optimize=True)
+
+
+def _break_titles(figure: Figure) -> None:
+    """Put titles that are wider than their column of the figure on several lines."""
+    # beside a colour bar axes, and the title over them, are not in the middle
+    share = 0.8 if any(axes.get_label() == "<colorbar>" for axes in figure.axes) else 0.94
+    for axes in figure.axes:
+        spec, text = axes.get_subplotspec(), axes.get_title()
+        columns = spec.get_gridspec().ncols if spec is not None else 1
+        room = share * figure.bbox.width / columns
+        width = axes.title.get_window_extent().width
+        if text and width > room:
+            longest = max(map(len, text.splitlines()))
+            letters = max(8, int(longest * room / width))
+            lines = (textwrap.wrap(line, letters) for line in text.splitlines())
+            axes.title.set_text("\n".join(part for line in lines for part in line))
 
 
 def series(number: int) -> dict[str, Any]:

@@ -180,7 +180,8 @@ def plot_lesions(results: Sequence[LesionResult], path: str | Path) -> None:
             if lesion.drop_percent is None or lesion.interval_percent is None:
                 cell.text(
                     0.02, i, lesion.note, va="center", fontsize=6.5,
-                    transform=cell.get_yaxis_transform(),
+                    transform=cell.get_yaxis_transform(), zorder=3,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
                 )  # fmt: skip
                 continue
             low, high = lesion.interval_percent

@@ -63,7 +63,9 @@ def plot_confusion(found: Evaluation, path: str | Path) -> None:
     figure = new_figure(side, side)
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, shrink=0.7).ax.tick_params(labelsize=7)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("share of the true class", fontsize=7)
     if classes <= _NAMED:
         how = {"fontsize": 7, "family": families, "parse_math": False}
         axes.set_xticks(range(classes), names, rotation=90, **how)

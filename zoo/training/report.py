@@ -68,7 +68,8 @@ def plot_curves(curve: tuple[EpochResult, ...], path: Path) -> None:
     every = max(1, len(epochs) // 12)
     right = left.twinx()
     left.plot(epochs, [row.loss for row in curve], markevery=every, **series(0))
-    right.plot(epochs, [row.validation.percent for row in curve], markevery=every, **series(1))
+    shares = [row.validation.percent for row in curve]
+    right.plot(epochs, shares, markevery=every, mfc="none", **series(1))  # hides no loss behind it
     best = max(curve, key=lambda row: (row.validation.correct, row.epoch))
     right.axvline(best.epoch, color=MUTED, lw=0.8, ls=":")
     left.set_xlabel("epoch (dotted: the one that was kept)")
