@@ -69,7 +69,7 @@ def test_the_index_or_a_page_of_its_folder_leads_to_every_page(page: Path) -> No
 
 
 # tables of these pages still have cells that are sentences
-WIDE_TABLES = ("THIRD_PARTY.md", "export.md", "performance.md", "providers.md", "scale.md")
+WIDE_TABLES = ("THIRD_PARTY.md", "scale.md")
 
 
 @pytest.mark.parametrize(
