@@ -79,6 +79,8 @@ def models_page() -> str:
 
     costs = read_costs()
     lines = [
+        "---\nhide:\n  - toc\n---",  # the table takes the room
+        "",
         "# Models",
         "",
         f"{len(costs)} architectures of {len(zoo.list_families())} families, from the registry. "
