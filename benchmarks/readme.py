@@ -193,8 +193,8 @@ def own_pictures() -> str:
         low, high = row["test"]["interval95_percent"]
         baseline, start = row["baseline"], row["start"]
         spent = row.get("cpu_seconds")  # of one thread; rows without it have been timed by two
-        busy = ", busy" if spent and row.get("seconds", 0) > 1.3 * spent else ""
-        time = f"{spent:.0f} (1{busy})" if spent else f"{row['seconds']:.0f} (2)"
+        busy = "*" if spent and row.get("seconds", 0) > 1.3 * spent else ""
+        time = f"{spent:.0f}{busy} (1)" if spent else f"{row['seconds']:.0f} (2)"
         lines.append(
             f"| {row['data']}, {row['training_images']} | `{row['model']}` "
             f"| {f'`{tag_of(start)}`' if start else 'random'} "
