@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: bundles publish gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
-	parity bench-start bench-load bench-gpsa bench-convit bench-conv-attention bench-graphs
+	parity bench-start bench-load bench-batch bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
 	@$(BIN)/convattn demo --out demo-out
@@ -144,7 +144,7 @@ gpu: .venv/.dev
 # Measures in one group after the other, about a quarter of an hour on a quiet machine; each can be
 # repeated alone (make bench-graphs). make docs shows the results.
 GOALS := bench-gpsa bench-convit bench-conv-attention bench-graphs
-bench: $(GOALS) bench-export bench-start bench-load bench-model
+bench: $(GOALS) bench-export bench-start bench-load bench-batch bench-model
 
 $(GOALS): bench-%: .venv/.dev
 	$(BIN)/python -m benchmarks.attention --group $* --out model_cards/measured
@@ -157,6 +157,9 @@ bench-start: .venv/.dev
 
 bench-load: .venv/.dev
 	$(BIN)/convattn bench load --out model_cards/measured
+
+bench-batch: .venv/.dev
+	$(BIN)/python -m benchmarks.batch --out model_cards/measured/bench-batch.json
 
 bench-model: .venv/.dev
 	$(BIN)/convattn bench model $(RANDOM) $(BUNDLED) --out model_cards/measured

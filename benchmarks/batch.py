@@ -54,6 +54,7 @@ def main() -> None:
     if options.out:
         keys = ("images", "threads", "rounds")
         content = {**{key: getattr(options, key) for key in keys}, "rows": rows, **provenance(0)}
+        content["command"] = "make bench-batch"
         write_text(options.out, to_json(content, indent=2) + "\n")
 
 

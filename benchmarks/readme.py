@@ -17,7 +17,7 @@ from typing import Any
 import zoo
 from zoo.catalog.registry import families
 
-from . import documents
+from . import batch_pages, documents
 from .marked import Part, renew
 from .own_pictures import RUNS
 
@@ -231,7 +231,8 @@ DOCUMENTS: dict[str, dict[str, Part]] = {
     "docs/goldens.md": {"goldens": goldens},
     "docs/evaluation.md": {"run": evaluation_run},
     "docs/parity.md": {"run": parity_run, "files": parity_of_all},
-    "docs/performance.md": documents.PARTS,
+    "docs/performance.md": {**documents.PARTS, "batch": batch_pages.speed},
+    "docs/scale.md": {"batch-cost": batch_pages.cost},
     "docs/training.md": {"own-pictures": own_pictures, "speed": training_speed},
 }
 

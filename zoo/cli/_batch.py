@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ._options import say
 
 if TYPE_CHECKING:
     from ..evaluation.batch.items import Source
-    from ..evaluation.batch.job import BatchResult
+    from ..evaluation.batch.job import BatchResult, Engine
     from ..evaluation.predictor import Predictor
 
 
@@ -38,6 +39,77 @@ def rows_options() -> Callable[[Any], Any]:
     return decorate
 
 
+def labels_options() -> Callable[[Any], Any]:
+    """``--column --label-column``: where a parquet file has images and labels."""
+
+    def decorate(function: Any) -> Any:
+        function = click.option(
+            "--label-column", default="label", show_default=True, help="With labels, of parquet."
+        )(function)
+        return click.option("--column", default="", help="Of a parquet file, with the images.")(
+            function
+        )
+
+    return decorate
+
+
+def engine_options() -> Callable[[Any], Any]:
+    """``--engine --actors --gpus-per-actor --address``; the command gets `cluster`: None for this
+    process, else keywords of `RayEngine`.
+    """
+    options = (
+        click.option(
+            "--engine", default="process", show_default=True,
+            type=click.Choice(["process", "ray"]), help="Who computes the rows of --out.",
+        ),
+        click.option("--actors", default=0, type=click.IntRange(0), help="Of ray; 0: auto."),
+        click.option(
+            "--gpus-per-actor", default=0.0, type=click.FloatRange(0),
+            help="Of ray.  [default: 1 where the provider needs a GPU]",
+        ),
+        click.option("--address", default="", help="Of a Ray cluster, or auto.  [default: none]"),
+    )  # fmt: skip
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def gathered(*args: Any, engine: str, **given: Any) -> Any:
+            cluster = {name: given.pop(name) for name in ("actors", "gpus_per_actor", "address")}
+            if engine == "process" and any(cluster.values()):
+                raise click.UsageError(
+                    "--actors, --gpus-per-actor and --address are for --engine ray"
+                )
+            if engine == "ray" and given["out"] is None:
+                raise click.UsageError("--engine ray needs --out")
+            return function(*args, cluster=cluster if engine == "ray" else None, **given)
+
+        for option in reversed(options):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
+
+
+def ray_engine(
+    open_model: Callable[..., Predictor],
+    reference: str,
+    provider: str,
+    settings: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    **given: Any,
+) -> Engine:
+    """An engine whose actors call `open_model`, with one thread each unless told otherwise."""
+    from ..catalog.references import kind_of
+    from ..evaluation.batch.ray_engine import RayEngine
+
+    threads = settings.get("threads") or 1
+    if settings or provider != "cpu" or kind_of(reference) == "file":  # an exported file
+        settings = {**settings, "threads": threads}
+    needed = 1.0 if provider in ("cuda", "tensorrt") else 0.0
+    gpus = cluster["gpus_per_actor"] or needed
+    opening = functools.partial(open_model, reference, provider, settings=settings, **given)
+    return RayEngine(opening, threads=threads, **{**cluster, "gpus_per_actor": gpus})
+
+
 def check_rows(out: object, resume: bool, overwrite: bool) -> None:
     """Raises: click.UsageError, ConfigError."""
     from ..evaluation.batch.encoding import format_of
@@ -51,14 +123,14 @@ def check_rows(out: object, resume: bool, overwrite: bool) -> None:
 
 
 def write_source(
-    predictor: Predictor, source: Source, out: str, quiet: bool, **options: Any
+    model: Predictor | Engine, source: Source, out: str, quiet: bool, **options: Any
 ) -> BatchResult:
     """`write_rows` with a progress line and the source's remarks."""
     from ..evaluation.batch.job import write_rows
 
     say(*source.remarks)
     with rows_progress(source.count, "images", quiet) as advance:
-        found = write_rows(predictor, source, out, on_rows=advance, **options)
+        found = write_rows(model, source, out, on_rows=advance, **options)
     say(*found.notes)
     return found
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files.local import write_text
+from ._batch import labels_options, rows_progress
 from ._console import progress
 from ._evaluation_text import compact_json, corruption_text, evaluation_text
 from ._options import SEED, model_options, provider_option, trust_option, unreadable_option
 from ._references import ModelReference, complete_data
 
 if TYPE_CHECKING:
+    from ..data.dataset import ImageDataset
+    from ..evaluation.batch.labelled import LabelledImages
     from ..evaluation.corrupted import CorruptionEvaluation
     from ..evaluation.evaluate import Evaluation
     from ..evaluation.predictor import Predictor
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     shell_complete=complete_data,
     required=True,
     help="digits, fashion_mnist, an image folder, cifar10:DIR, cifar100:DIR, imagenet:DIR, "
-    "cifar10-c:DIR, cifar100-c:DIR or imagenet-c:DIR.",
+    "cifar10-c:DIR, cifar100-c:DIR or imagenet-c:DIR; or a list of files, parquet or tar.",
 )
 @click.option(
     "--part",
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
 @model_options()
 @unreadable_option()
+@labels_options()
 @provider_option()
 @trust_option()
 @click.option("--plots", is_flag=True, help="Also draw reliability and confusion, as PNG in OUT.")
@@ -78,6 +82,9 @@ def evaluate_command(
     model: str, data: str, out: Path | None, as_json: bool, plots: bool, **options: Any
 ) -> None:
     """Measure MODEL (any reference that predict takes) on labelled images.
+
+    Labels are the class folders of images; in a list, what follows a tab; in parquet, a column; in
+    an archive, the .cls beside each image.
 
     Accuracy, top-5, calibration (NLL, Brier, ECE, ECSE), IoU and how certain the model is of its
     errors, with 95 % intervals; for corrupted data, a table of accuracies and their mean.
@@ -95,8 +102,9 @@ def evaluate_command(
         result |= {"data": data.partition(":")[0], **found.to_dict(), **how}
         text = corruption_text(predictor.name, result["data"], found)
     else:
-        parts = options["parts"] or default_parts(model, predictor.name, data)
-        evaluations = _evaluate(predictor, data, parts, as_json, options)
+        evaluations = _evaluate(
+            predictor, _datasets(model, predictor, data, options), as_json, options
+        )
         of = {found.dataset: _images_in(data, found) for found in evaluations}
         result |= {
             "results": {f.dataset: {**f.to_dict(), "of": of[f.dataset]} for f in evaluations}, **how
@@ -206,22 +214,48 @@ def default_parts(reference: str, name: str, data: str) -> tuple[str, ...]:
 def _images_in(data: str, found: Evaluation) -> int:
     """How many images there are: in the folder, or else in the part."""
     from ..data.opening import open_dataset, parse_spec
+    from ..evaluation.batch.sources import is_source
 
-    if parse_spec(data)[0] == "folder":
+    if not is_source(data) and parse_spec(data)[0] == "folder":
         return len(open_dataset(data, "all"))
     return len(found.outcomes) + len(found.skipped)
 
 
-def _evaluate(
-    predictor: Predictor, data: str, parts: Sequence[str], quiet: bool, options: dict[str, Any]
-) -> list[Evaluation]:
+def _datasets(
+    model: str, predictor: Predictor, data: str, options: dict[str, Any]
+) -> list[ImageDataset | LabelledImages]:
     from ..data.opening import open_dataset
+    from ..evaluation.batch.labelled import open_labelled
+    from ..evaluation.batch.sources import is_source, open_source
+    from ..evaluation.batch.stores import shown
+
+    if not is_source(data):
+        if options["column"]:
+            raise click.UsageError("--column is for parquet files")
+        parts = options["parts"] or default_parts(model, predictor.name, data)
+        return [open_dataset(data, part) for part in parts]
+    if options["parts"]:
+        raise click.UsageError("a list, parquet files and archives have no parts; leave --part out")
+    name = Path(shown(data)).name
+    source = open_source(data, options["column"])
+    return [open_labelled(name, source, predictor.labels, options["label_column"])]
+
+
+def _evaluate(
+    predictor: Predictor,
+    datasets: Sequence[ImageDataset | LabelledImages],
+    quiet: bool,
+    options: dict[str, Any],
+) -> list[Evaluation]:
+    from ..evaluation.batch.labelled import LabelledImages
     from ..evaluation.evaluate import evaluate
 
     settings = _settings(predictor, options)
     found = []
-    for dataset in [open_dataset(data, part) for part in parts]:
-        with progress(len(dataset), dataset.name, quiet) as advance:
+    for dataset in datasets:
+        is_stream = isinstance(dataset, LabelledImages)
+        total = dataset.source.count if is_stream else len(dataset)
+        with rows_progress(total, dataset.name, quiet) as advance:
             how = {"bins": options["bins"], "cutoffs": options["cutoffs"]}
             found.append(evaluate(dataset=dataset, on_batch=advance, **how, **settings))
     return found

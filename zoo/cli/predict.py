@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files.json_text import to_json
-from ._batch import check_rows, rows_options, rows_progress, rows_text, write_source
+from ._batch import (
+    check_rows,
+    engine_options,
+    ray_engine,
+    rows_options,
+    rows_progress,
+    rows_text,
+    write_source,
+)
 from ._console import table
 from ._options import model_options, provider_option, say, trust_option, unreadable_option
 from ._references import ModelReference
@@ -91,6 +99,7 @@ def load_predictor(
     help="Write a row an image into ROWS.parquet, .csv or .jsonl: a folder of parts.",
 )
 @rows_options()
+@engine_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict_command(
     model: str,
@@ -107,6 +116,7 @@ def predict_command(
     column: str,
     resume: bool,
     overwrite: bool,
+    cluster: dict[str, Any] | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -121,6 +131,8 @@ def predict_command(
     check_rows(out, resume, overwrite)
     if settings["untrusted"] and trust_code:
         raise click.UsageError("--untrusted and --trust-code exclude each other")
+    if settings["untrusted"] and cluster is not None:
+        raise click.UsageError("--untrusted bounds one process; it is not for --engine ray")
     if settings["untrusted"] and not is_limited():
         rest = ["--json"] if as_json else []
         rest += ["--topk", str(topk), "--threads", str(settings["threads"])]
@@ -132,12 +144,16 @@ def predict_command(
         sys.exit(run_limited(["predict", *rest, "--", model, *images]))
     given = {key: value for key, value in settings.items() if value}
     source = open_source(images, column)
-    predictor = load_predictor(
-        model, provider, given, trust_code=trust_code, keywords=keywords, weights=weights
-    )
+    loading = {"trust_code": trust_code, "keywords": keywords, "weights": weights}
     how = {"batch_size": batch_size, "workers": workers, "on_unreadable": on_unreadable}
+    keep = {"reference": model, "resume": resume, "overwrite": overwrite}
+    if out is not None and cluster is not None:
+        engine = ray_engine(load_predictor, model, provider, given, cluster, **loading)
+        found = write_source(engine, source, out, as_json, topk=topk, **keep, **how)
+        click.echo(rows_text(found, as_json))
+        return
+    predictor = load_predictor(model, provider, given, **loading)
     if out is not None:
-        keep = {"reference": model, "resume": resume, "overwrite": overwrite}
         found = write_source(predictor, source, out, as_json, topk=topk, **keep, **how)
         click.echo(rows_text(found, as_json))
         return
@@ -191,6 +207,7 @@ def _rows(file: str, found: Prediction) -> Iterator[tuple[str, str, str]]:
 @model_options()
 @unreadable_option()
 @rows_options()
+@engine_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def embed_command(
     model: str,
@@ -203,6 +220,7 @@ def embed_command(
     resume: bool,
     overwrite: bool,
     column: str,
+    cluster: dict[str, Any] | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -216,21 +234,28 @@ def embed_command(
     from ..evaluation.batch.sources import open_source
 
     archive = out.lower().endswith(".npz")
-    if archive and (resume or overwrite or column):
-        raise click.UsageError("--resume, --overwrite and --column are for rows, not for .npz")
+    if archive and (resume or overwrite or column or cluster):
+        raise click.UsageError(
+            "--resume, --overwrite, --column and --engine are for rows, not for .npz"
+        )
     if not archive:
         if not out.lower().endswith(SUFFIXES):
             raise click.BadParameter(f"{out!r} must end with .npz, {', '.join(SUFFIXES)}")
         check_rows(out, resume, overwrite)
     source = None if archive else open_source(data, column)
     given = {"trust_code": trust_code, "keywords": keywords, "weights": weights}
-    predictor = _embedder(model, provider, **given)
     if source is None:
         del options["workers"]
+        predictor = _embedder(model, provider, **given)
         click.echo(_write_archive(predictor, data, out, as_json, **options))
         return
     keep = {"reference": model, "resume": resume, "overwrite": overwrite}
-    found = write_source(predictor, source, out, as_json, topk=None, **keep, **options)
+    opened: Any = (
+        _embedder(model, provider, **given)
+        if cluster is None
+        else ray_engine(_embedder, model, provider, {}, cluster, **given)
+    )
+    found = write_source(opened, source, out, as_json, topk=None, **keep, **options)
     click.echo(rows_text(found, as_json))
 
 

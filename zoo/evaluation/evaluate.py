@@ -29,6 +29,7 @@ from .predictor import softmax
 
 if TYPE_CHECKING:
     from ..data.dataset import ImageDataset
+    from .batch.labelled import LabelledImages
 
 
 Array = np.ndarray[Any, Any]
@@ -165,7 +166,7 @@ def json_name(metric: str) -> str:
 
 def evaluate(
     logits: Logits,
-    dataset: ImageDataset,
+    dataset: ImageDataset | LabelledImages,
     *,
     labels: Sequence[str] = (),
     definition: str = "textbook",
@@ -180,6 +181,7 @@ def evaluate(
 
     Args:
         logits: a list of uint8 images (H, W, 3) -> array (B, C), e.g. `Predictor.logits`.
+        dataset: `open_dataset`'s, or `open_labelled`'s, which is read in one pass.
         labels: class names of the logits. Where they are the data's in another order, classes are
             matched by name; empty means the data's order.
         definition: "textbook" or "how-do-vits-work", whose NLL depends on the batches.
@@ -207,7 +209,7 @@ def evaluate(
         on_batch(size)
     if not parts:
         raise DatasetError(
-            f"none of the {len(dataset)} images of {dataset.name} can be read; check the files, or "
+            f"none of the {len(skipped)} images of {dataset.name} can be read; check the files, or "
             'pass on_unreadable="stop" to see the first error',
             code="no_images",
         )
@@ -228,13 +230,21 @@ def _check_bins(bins: int | None, cutoffs: Sequence[float]) -> None:
 
 
 def read_batches(
-    dataset: ImageDataset, batch_size: int, on_unreadable: str, skipped: list[str]
+    dataset: ImageDataset | LabelledImages,
+    batch_size: int,
+    on_unreadable: str,
+    skipped: list[str],
 ) -> Iterator[tuple[int, list[Array], Array]]:
     """(images tried, images read, their class numbers), in order; names of the others go to
     `skipped`.
     """
+    from ..data.dataset import ImageDataset
     from ..data.image_listing import check_on_unreadable
     from ..data.image_reading import UNREADABLE
+
+    if not isinstance(dataset, ImageDataset):
+        yield from dataset.batches(batch_size, on_unreadable, skipped)
+        return
 
     check_on_unreadable(on_unreadable)
     for start in range(0, len(dataset), batch_size):

@@ -89,6 +89,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
     place = write_parquet(tmp_path / "x.parquet", image=rows, label=list(range(8)))
     assert paths(place) == [f"{n}.png" if n != 4 else "x.parquet#4" for n in range(8)]
     assert paths(place, 4, 6) == ["x.parquet#4", "5.png"]
+    assert paths(place, 2, 4) == ["2.png", "3.png"]  # the last group has two rows, and is not there
     assert [item.data for item in open_source(place).items(7)] == [png(7)]
 
 
@@ -135,6 +136,16 @@ def damaged_tar(place: Path) -> Path:
     return place / "x.tar.gz"
 
 
+def cut_tar(place: Path) -> Path:
+    """A plain archive that ends in a header: tarfile takes that for its end."""
+    with tarfile.open(place / "x.tar", "w") as archive:
+        for number in range(4):
+            add(archive, f"{number}.png", png(number))
+    data = (place / "x.tar").read_bytes()
+    (place / "x.tar").write_bytes(data[: 2 * 1024 + 100])
+    return place / "x.tar"
+
+
 def written(place: Path, name: str, data: bytes) -> Path:
     (place / name).write_bytes(data)
     return place / name
@@ -149,7 +160,9 @@ def written(place: Path, name: str, data: bytes) -> Path:
         (lambda p: written(p, "x.txt", b"a\nb\na\n"), DatasetError, "in line 1 and in line 3"),
         (lambda p: written(p, "x.txt", b"\xff\n"), DatasetError, "byte 0 is not UTF-8"),
         (lambda p: written(p, "x.tar", b"no tar" * 200), DatasetError, "no tar archive"),
-        (damaged_tar, DatasetError, r"damaged after \d+ images"),
+        (damaged_tar, DatasetError, "damaged near"),
+        (cut_tar, DatasetError, r"damaged near '1\.png'"),
+        (lambda p: [p / "a.png", written(p, "a.png", png(0))], ConfigError, "named twice"),
         (lambda p: written(p, "x.parquet", b"PAR1"), DatasetError, "no parquet file"),
         (lambda p: write_parquet(p / "x.parquet", label=[1]), DatasetError, r"label \(int64\)"),
         (lambda p: write_parquet(p / "x.parquet", bytes=NOTHING), ImageError, "no rows"),

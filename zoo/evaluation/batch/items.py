@@ -14,13 +14,15 @@ class Item:
 
     Args:
         path: what its row is called; always text that UTF-8 can hold.
-        file: where it lies; "" if `data` holds it.
+        file: where it lies, a path or an address in a store; "" if `data` holds it.
         data: the bytes of the file.
+        label: of its class, a number or a name, where the source was asked for labels.
     """
 
     path: str
     file: str = ""
     data: bytes = b""
+    label: int | str | None = None
 
 
 class Source(Protocol):

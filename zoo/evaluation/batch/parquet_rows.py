@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import DatasetError, ImageError, MissingDependencyError
+from ...catalog.checked_json import JsonError, conform, parse_json
+from ...errors import DatasetError, ImageError, MissingDependencyError, NetworkError, ZooError
 from .items import Item
+from .stores import is_remote, open_place, shown, size_of
 
 _ROWS = 64  # held at once
 
@@ -23,7 +25,7 @@ class Parquet:
         named: the column of their paths; "" if each struct has its own.
     """
 
-    file: Path
+    file: str
     column: str
     named: str
     is_struct: bool
@@ -32,27 +34,51 @@ class Parquet:
 
     @property
     def identity(self) -> dict[str, Any]:
-        size = self.file.stat().st_size
+        size = size_of(self.file) if is_remote(self.file) else os.stat(self.file).st_size
         return {"kind": "parquet", "count": self.count, "bytes": size, "column": self.column}
 
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
+        for number, row in self._rows(start, stop, []):
+            yield self._item(row, number)
+
+    def labelled(self, column: str) -> Iterator[Item]:
+        """The images with their labels. Raises: DatasetError (code "column")."""
+        with _opened_parquet(self.file) as table:
+            schema = table.schema_arrow
+        if column not in schema.names or not _is_label(schema.field(column).type):
+            there = ", ".join(f"{name} ({schema.field(name).type})"[:40] for name in schema.names)
+            raise DatasetError(
+                f"{shown(self.file)!r} has no column {column!r} with numbers or names; it has "
+                f"{there[:120]}. Name one with --label-column",
+                code="column",
+            )
+        names = _class_names(schema.metadata or {}, column)
+        for number, row in self._rows(0, None, [column]):
+            label = row[column]
+            named = isinstance(label, int) and 0 <= label < len(names)
+            yield replace(self._item(row, number), label=names[label] if named else label)
+
+    def _rows(
+        self, start: int, stop: int | None, more: list[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         end = self.count if stop is None else min(stop, self.count)
         with _opened_parquet(self.file) as table:
-            groups, first = [], 0
+            groups: list[int] = []
+            first = 0
             for group in range(table.num_row_groups):
                 rows = table.metadata.row_group(group).num_rows
-                if first + rows <= start:
+                if not groups and first + rows <= start:
                     first += rows
                 else:
                     groups.append(group)
             if start >= end:
                 return
-            columns = [self.column, *([self.named] if self.named else [])]
+            columns = [self.column, *([self.named] if self.named else []), *more]
             number = first
             for batch in _damage(self.file, table.iter_batches(_ROWS, groups, columns)):
                 for row in batch.to_pylist():
                     if start <= number < end:
-                        yield self._item(row, number)
+                        yield number, row
                     number += 1
                 if number >= end:
                     return
@@ -63,11 +89,12 @@ class Parquet:
         if self.is_struct:
             path = path or (value or {}).get("path")
             value = (value or {}).get("bytes")
-        name = path if isinstance(path, str) and path else f"{self.file.name}#{number}"
-        return Item(name, data=value or b"")
+        if not (isinstance(path, str) and path):
+            path = f"{os.path.basename(shown(self.file))}#{number}"
+        return Item(path, data=value or b"")
 
 
-def open_parquet(path: Path, column: str) -> Parquet:
+def open_parquet(path: str, column: str) -> Parquet:
     """The images of a parquet file. Raises: as `open_source`."""
     with _opened_parquet(path) as table:
         schema, count = table.schema_arrow, table.metadata.num_rows
@@ -77,17 +104,17 @@ def open_parquet(path: Path, column: str) -> Parquet:
     if not found:
         there = ", ".join(f"{name} ({schema.field(name).type})"[:40] for name in schema.names[:5])
         raise DatasetError(
-            f"{str(path)!r} has no column {' or '.join(map(repr, wanted[:2]))} with image files as "
-            f"bytes; it has {there or 'none'}. Name one with --column",
+            f"{shown(path)!r} has no column {' or '.join(map(repr, wanted[:2]))} with image files "
+            f"as bytes; it has {there or 'none'}. Name one with --column",
             code="column",
         )
     if not count:
-        raise ImageError(f"{str(path)!r} has no rows", code="no_images")
+        raise ImageError(f"{shown(path)!r} has no rows", code="no_images")
     named = "path" if "path" in schema.names and str(schema.field("path").type) == "string" else ""
     return Parquet(path, found, named, kinds[found] == "struct", count)
 
 
-def _opened_parquet(path: Path) -> Any:
+def _opened_parquet(path: str) -> Any:
     try:
         import pyarrow as pa
         import pyarrow.parquet as parquet
@@ -96,17 +123,23 @@ def _opened_parquet(path: Path) -> Any:
             "parquet files need pyarrow: pip install 'convattn-zoo[batch]'"
         ) from None
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(open_place(path), pre_buffer=is_remote(path))
     except (pa.ArrowException, OSError) as error:
         raise _damaged_parquet(path, error) from None
 
 
-def _damaged_parquet(path: Path, error: Exception) -> DatasetError:
+def _damaged_parquet(path: str, error: Exception) -> ZooError:
+    if isinstance(error, ZooError):
+        return error
+    if is_remote(path) and isinstance(error, OSError):
+        return NetworkError(f"cannot read {shown(path)!r}: {ascii(str(error))[1:120]}")
     reason = ascii(" ".join(str(error).split()))[1:100]
-    return DatasetError(f"{str(path)!r} is no parquet file, or damaged ({reason})", code="damaged")
+    return DatasetError(
+        f"{shown(path)!r} is no parquet file, or damaged ({reason})", code="damaged"
+    )
 
 
-def _damage(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
+def _damage(path: str, batches: Iterator[Any]) -> Iterator[Any]:
     import pyarrow as pa
 
     while True:
@@ -117,6 +150,20 @@ def _damage(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
         if batch is None:
             return
         yield batch
+
+
+def _is_label(kind: Any) -> bool:
+    return str(kind).startswith(("int", "uint", "string", "large_string", "dictionary"))
+
+
+def _class_names(metadata: Mapping[bytes, bytes], column: str) -> list[str]:
+    """Names of class numbers, as Hugging Face's data sets state them; [] where they do not."""
+    try:
+        stated = parse_json(metadata.get(b"huggingface", b"{}").decode())
+        found: list[str] = conform(list[str], stated["info"]["features"][column]["names"])
+    except (ValueError, KeyError, TypeError, JsonError):
+        return []
+    return found
 
 
 def _holds(kind: Any) -> str:

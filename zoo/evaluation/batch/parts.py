@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,7 +23,9 @@ from ...files.local import (
     write_bytes,
     write_text,
 )
-from .encoding import Schema, encode, format_of
+from .encoding import format_of
+from .rows import PartFile
+from .stores import is_remote
 from .stream import PART_ROWS
 
 PROVENANCE, LEDGER = "_provenance.json", "_parts.log"
@@ -73,24 +75,19 @@ class Parts:
                 return
         yield first, None
 
-    def write(self, number: int, rows: Sequence[Mapping[str, Any]], schema: Schema) -> _Part:
-        """Write a part and note it. Raises: ResourceError, MissingDependencyError."""
-        kind = self.folder.suffix
-        data = encode(kind, rows, schema)
-        file = f"part-{number:05}{kind}"
-        write_bytes(self.folder / file, data)
-        part = _Part(
-            file=file,
-            rows=len(rows),
-            unreadable=sum(1 for row in rows if row["error"]),
-            sha256=sha256_bytes(data),
+    def write(self, part: PartFile) -> _Part:
+        """Write a part and note it. Raises: ResourceError."""
+        file = f"part-{part.number:05}{self.folder.suffix}"
+        write_bytes(self.folder / file, part.data)
+        note = _Part(
+            file=file, rows=part.rows, unreadable=part.unreadable, sha256=sha256_bytes(part.data)
         )
         try:
             with open(self.folder / LEDGER, "a", encoding="utf-8") as ledger:
-                ledger.write(to_json(part) + "\n")
+                ledger.write(to_json(note) + "\n")
         except OSError as error:
             raise resource_error(error, self.folder / LEDGER) from None
-        return part
+        return note
 
     def finish(self, about: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Note what came of it. Raises: ResourceError."""
@@ -114,28 +111,42 @@ def open_parts(
         was asked for ("finished"), or what is there comes from something else ("another_run");
         ResourceError.
     """
+    rows = check_place(out, resume=resume, overwrite=overwrite)
     folder = Path(out)
-    format_of(folder)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise ConfigError(f"{str(folder)!r} is a file; --out names a folder of rows", code="out")
-    there = folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
-    rows = False
-    if there:
-        _check_ours(folder)
-        rows = bool(_noted(folder / LEDGER))
-        if rows and not (resume or overwrite):
-            raise ConfigError(
-                f"{str(folder)!r} holds rows already; go on with --resume, begin anew with "
-                "--overwrite, or choose another --out",
-                code="finished",
-            )
     if rows and resume:
         return _resumed(folder, about)
-    if there:
+    if (folder / PROVENANCE).is_file():
         _remove(folder)
     make_directory(folder)
     write_text(folder / PROVENANCE, to_json(about, indent=2) + "\n")
     return Parts(folder, {})
+
+
+def check_place(out: str | os.PathLike[str], *, resume: bool, overwrite: bool) -> bool:
+    """Whether a folder holds rows of ours. Raises: ConfigError, as `open_parts` ("out",
+    "finished").
+    """
+    if is_remote(os.fspath(out)):
+        raise ConfigError(
+            f"--out is a folder on this machine or a drive of it; got {os.fspath(out)!r}: write "
+            "here, and copy the folder",
+            code="out",
+        )
+    folder = Path(out)
+    format_of(folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file; --out names a folder of rows", code="out")
+    if not folder.is_dir() or all(name.startswith(".") for name in os.listdir(folder)):
+        return False
+    _check_ours(folder)
+    rows = bool(_noted(folder / LEDGER))
+    if rows and not (resume or overwrite):
+        raise ConfigError(
+            f"{str(folder)!r} holds rows already; go on with --resume, begin anew with "
+            "--overwrite, or choose another --out",
+            code="finished",
+        )
+    return rows
 
 
 def _check_ours(folder: Path) -> None:

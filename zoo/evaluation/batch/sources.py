@@ -6,25 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...data.image_listing import is_visible, list_folder, list_sources
 from ...data.image_reading import image_suffixes
 from ...errors import ConfigError, DatasetError, ImageError, NotFoundError
-from ...files.local import read_regular_file
+from . import archives
+from .archives import open_tar
 from .items import Item, Source, printable
 from .parquet_rows import open_parquet
+from .stores import is_remote, list_place, read_place, shown
 
-LISTS, TARS = (".txt", ".lst"), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+LISTS = (".txt", ".lst")
 SHARDS = ("parquet", "tar")
-MAX_LIST_BYTES = 1 << 30
-MAX_MEMBER_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -34,12 +30,14 @@ class Files:
     Args:
         names: what their rows are called.
         paths: where they lie.
+        labels: of their classes, where a list says them.
     """
 
     kind: str
     names: Sequence[str]
     paths: Sequence[str]
     remarks: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -55,40 +53,6 @@ class Files:
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
         for number in range(start, self.count if stop is None else min(stop, self.count)):
             yield Item(self.names[number], file=self.paths[number])
-
-
-@dataclass(frozen=True)
-class Tar:
-    """The images in a tar archive, in its order, as webdataset writes them."""
-
-    file: Path
-    remarks: tuple[str, ...] = ()
-    count: int | None = field(default=None, init=False)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "tar", "bytes": self.file.stat().st_size}
-
-    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
-        yield from islice(self._all(start), max(0, stop - start) if stop is not None else None)
-
-    def _all(self, start: int) -> Iterator[Item]:
-        number = 0
-        try:
-            with tarfile.open(self.file, "r|*") as archive:
-                for member in archive:
-                    archive.members = []  # type: ignore[attr-defined]  # else it remembers all
-                    if not _is_image(member):
-                        continue
-                    if number >= start:
-                        yield _member(archive, member)
-                    number += 1
-        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-            raise DatasetError(
-                f"{str(self.file)!r} is no tar archive, or damaged after {number} images "
-                f"({ascii(str(error))[1:80]})",
-                code="damaged",
-            ) from None
 
 
 @dataclass(frozen=True)
@@ -131,11 +95,12 @@ def open_source(
 ) -> Source:
     """The images of a place: a folder, a list of files (.txt, .lst: a path a line, relative to the
     list), parquet files or tar archives, a folder of either; or several image files and folders.
+    Each may lie in an object store (s3://, gs://, hf://).
 
     Args:
         column: of parquet files; "" finds it.
-    Raises: NotFoundError, ResourceError; ImageError (code "no_images"); DatasetError for a list,
-        parquet file or archive that is none; ConfigError for places of several kinds;
+    Raises: NotFoundError, ResourceError, NetworkError; ImageError (code "no_images"); DatasetError
+        for a list, parquet file or archive that is none; ConfigError for places of several kinds;
         MissingDependencyError (parquet needs pyarrow).
     """
     given = [places] if isinstance(places, str | os.PathLike) else list(places)
@@ -152,15 +117,27 @@ def open_source(
     if kinds == ["files"]:
         return _files(paths)
     if kinds == ["list"]:
-        return _list(Path(paths[0]))
-    _refuse_twice(paths)
-    is_tar = kinds == ["tar"]
-    found = [_tar(Path(path)) if is_tar else open_parquet(Path(path), column) for path in paths]
+        return _list(paths[0])
+    _refuse_twice(map(os.path.realpath, paths))
+    found = [open_tar(p) if kinds == ["tar"] else open_parquet(p, column) for p in paths]
     return found[0] if len(found) == 1 else Shards(found)
+
+
+def is_source(place: str) -> bool:
+    """Whether a place is a list, parquet, an archive, a folder of those, or in an object store, and
+    not a folder of images or an image.
+    """
+    if is_remote(place):
+        return True
+    if not os.path.lexists(place):
+        return False
+    return _kind(place) in ("list", *SHARDS) or _opened_folder(place) != [place]
 
 
 def _opened_folder(path: str) -> list[str]:
     """The parquet files or archives of a folder that has such and no images; else the path."""
+    if is_remote(path):
+        return _opened_store(path)
     try:
         inside = [os.path.join(path, name) for name in sorted(os.listdir(path)) if is_visible(name)]
     except OSError:  # a file, or a folder whose error `list_folder` explains
@@ -169,23 +146,39 @@ def _opened_folder(path: str) -> list[str]:
     return shards if shards and not list_folder(path, may_be_empty=True).names else [path]
 
 
-def _refuse_twice(paths: Sequence[str]) -> None:
+def _opened_store(place: str) -> list[str]:
+    """The same of an object store, where a folder of images becomes its images."""
+    inside = list_place(place)
+    if inside is None:
+        return [place]
+    suffixes = image_suffixes()
+    images = [p for p in inside if os.path.splitext(shown(p))[1].lower() in suffixes]
+    found = images or [place for place in inside if _kind(place) in SHARDS]
+    if not found:
+        raise ImageError(
+            f"no images in {shown(place)!r} or below it, and {len(inside)} other files",
+            code="no_images",
+        )
+    return found
+
+
+def _refuse_twice(paths: Iterable[str]) -> None:
     seen: set[str] = set()
-    for path in map(os.path.realpath, paths):
+    for path in paths:
         if path in seen:
             raise ConfigError(f"{path[-150:]!r} is named twice; every file once", code="duplicate")
         seen.add(path)
 
 
 def _kind(path: str) -> str:
-    name = path.lower()
+    name = shown(path).lower()
     if os.path.isdir(path):
         return "files"
-    if not os.path.lexists(path):
+    if not (is_remote(path) or os.path.lexists(path)):
         raise NotFoundError(f"no such file: {path!r}; check the path")
     if name.endswith(".parquet"):
         return "parquet"
-    if name.endswith(TARS):
+    if name.endswith(archives.SUFFIXES):
         return "tar"
     return "list" if name.endswith(LISTS) else "files"
 
@@ -193,46 +186,44 @@ def _kind(path: str) -> str:
 def _files(paths: Sequence[str]) -> Files:
     if not paths:
         raise ImageError("no images; name files or a folder", code="no_images")
-    found, remarks = list_sources(paths)
+    found, remarks = list_sources([path for path in paths if not is_remote(path)])
+    found += [path for path in paths if is_remote(path)]
+    if len(paths) > 1:
+        _refuse_twice(map(_spelled, found))
     kind = "folder" if len(paths) == 1 and os.path.isdir(paths[0]) else "files"
-    return Files(kind, [printable(path) for path in found], found, tuple(remarks))
+    return Files(kind, [printable(shown(path)) for path in found], found, tuple(remarks))
 
 
-def _list(path: Path) -> Files:
+def _spelled(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def _list(place: str) -> Files:
     try:
-        lines = read_regular_file(path, "list of images", MAX_LIST_BYTES).decode().splitlines()
+        lines = read_place(place, "list of images").decode().splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"{str(path)!r} is no list of images: byte {error.start} is not UTF-8", code="list"
+            f"{shown(place)!r} is no list of images: byte {error.start} is not UTF-8", code="list"
         ) from None
-    names = [line.strip() for line in lines]
     seen: dict[str, int] = {}
-    for number, name in enumerate(names, 1):
+    labels = []
+    for number, line in enumerate(lines, 1):
+        name, tab, label = line.strip().partition("\t")
         if name and seen.setdefault(name, number) != number:
             raise DatasetError(
-                f"{str(path)!r} names {name[:100]!r} in line {seen[name]} and in line {number}; "
+                f"{shown(place)!r} names {name[:100]!r} in line {seen[name]} and in line {number}; "
                 "every image once",
                 code="duplicate",
             )
+        if name:
+            labels.append(label.strip() if tab else "")
     if not seen:
-        raise ImageError(f"{str(path)!r} names no images", code="no_images")
-    kept = list(seen)
-    return Files("list", [printable(n) for n in kept], [str(path.parent / name) for name in kept])
+        raise ImageError(f"{shown(place)!r} names no images", code="no_images")
+    paths = [name if is_remote(name) else _beside(place, name) for name in seen]
+    return Files("list", [printable(shown(name)) for name in seen], paths, labels=labels)
 
 
-def _tar(path: Path) -> Tar:
-    source = Tar(path)
-    if next(source.items(stop=1), None) is None:
-        raise ImageError(f"no images in {str(path)!r}", code="no_images")
-    return source
-
-
-def _is_image(member: tarfile.TarInfo) -> bool:
-    parts = member.name.split("/")
-    suffix = os.path.splitext(parts[-1])[1].lower()
-    return member.isfile() and suffix in image_suffixes() and all(map(is_visible, parts[-1:]))
-
-
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Item:
-    handle = archive.extractfile(member) if member.size <= MAX_MEMBER_BYTES else None
-    return Item(printable(member.name), data=b"" if handle is None else handle.read())
+def _beside(place: str, name: str) -> str:
+    """A file that a list names."""
+    path, question, query = place.partition("?") if is_remote(place) else (place, "", "")
+    return os.path.join(os.path.dirname(path), name) + question + query

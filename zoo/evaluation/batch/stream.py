@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from ...data.image_reading import UNREADABLE, decode
 from ...data.preprocessing import preprocess
 from ...errors import ConfigError, ImageError, ZooError
 from .items import Item, Source
+from .stores import is_remote, read_place
 
 Array = np.ndarray[Any, Any]
 
 PART_ROWS = 10_000  # of a file of rows; batches never cross its edge
-_CHUNK = 8  # images that a worker takes at once
-_AHEAD = 2  # batches that are decoded while one is computed
+Images = list[Array | ZooError]  # ready for the model, or why one is not
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,63 @@ class Answer:
     error: str = ""
 
 
+class Chunk(Protocol):
+    """Images that are being decoded."""
+
+    def result(self) -> Images:
+        """Waits for them."""
+
+
+class Decoder(Protocol):
+    """Decodes images beside the model.
+
+    Args:
+        chunk: images that one worker takes at once.
+    """
+
+    chunk: int
+
+    def ahead(self, batch_size: int) -> int:
+        """Batches that are decoded while one is computed."""
+
+    def submit(self, items: Sequence[Item], spec: InputSpec) -> Chunk:
+        """Begin with these."""
+
+    def close(self) -> None:
+        """Begin no more."""
+
+
+class ThreadDecoder:
+    """Threads of this process.
+
+    Args:
+        workers: 0: as many as there are cores.
+        read: what each does with its images; without it, `prepare`.
+    """
+
+    chunk = 8
+
+    def __init__(
+        self,
+        workers: int = 0,
+        read: Callable[[Sequence[Item], InputSpec], Images] | None = None,
+    ) -> None:
+        self._read = read or prepare
+        if workers < 0:
+            raise ConfigError(f"workers must be at least 0; got {workers}")
+        self._workers = workers or available_cores()
+        self._pool = ThreadPoolExecutor(self._workers, "decode")
+
+    def ahead(self, batch_size: int) -> int:
+        return max(2, -(-2 * self._workers * self.chunk // batch_size))
+
+    def submit(self, items: Sequence[Item], spec: InputSpec) -> Chunk:
+        return self._pool.submit(self._read, items, spec)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 def answers(
     outputs: Callable[[Array, Sequence[str]], Array],
     spec: InputSpec,
@@ -52,6 +109,7 @@ def answers(
     on_unreadable: str = "stop",
     start: int = 0,
     stop: int | None = None,
+    decoder: Decoder | None = None,
 ) -> Iterator[Answer]:
     """One answer for every image of a source, in its order.
 
@@ -65,16 +123,16 @@ def answers(
         workers: threads that decode; 0: as many as there are cores.
         on_unreadable: "stop" raises at such an image, "skip" yields an answer with its error.
         start, stop: numbers of images; `start` is the first of a part.
+        decoder: who decodes, instead of `workers` threads; it is closed at the end.
     Raises: ConfigError; ImageError and what else an image raises; InputError for an output that is
         not finite; DatasetError for a source that is damaged.
     """
-    if batch_size < 1 or workers < 0:
-        raise ConfigError(
-            f"batch_size is at least 1 and workers at least 0; got {batch_size} and {workers}"
-        )
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
     check_on_unreadable(on_unreadable)
-    batches = _batches(source.items(start, stop), start, batch_size)
-    for items, images in _prepared(batches, spec, workers or available_cores()):
+    decoder = decoder or ThreadDecoder(workers)
+    batches = batches_of(source.items(start, stop), start, batch_size)
+    for items, images in decoded(batches, spec, decoder, batch_size):
         if on_unreadable == "stop":
             for image in images:
                 if isinstance(image, ZooError):
@@ -93,7 +151,8 @@ def answers(
                 yield Answer(item.path, next(rows))
 
 
-def _batches(items: Iterator[Item], start: int, size: int) -> Iterator[list[Item]]:
+def batches_of(items: Iterator[Item], start: int, size: int) -> Iterator[list[Item]]:
+    """Items in batches that never cross the edge of a part. Args: start: number of the first."""
     batch: list[Item] = []
     for number, item in enumerate(items, start):
         if batch and number % PART_ROWS % size == 0:
@@ -104,41 +163,47 @@ def _batches(items: Iterator[Item], start: int, size: int) -> Iterator[list[Item
         yield batch
 
 
-def _prepared(
-    batches: Iterator[list[Item]], spec: InputSpec, workers: int
-) -> Iterator[tuple[list[Item], list[Array | ZooError]]]:
+def decoded(
+    batches: Iterator[list[Item]], spec: InputSpec, decoder: Decoder, batch_size: int
+) -> Iterator[tuple[list[Item], Images]]:
     """Batches with their images ready for the model, or with the error of an image."""
-    pool = ThreadPoolExecutor(workers, "decode")
-    waiting: deque[tuple[list[Item], list[Future[list[Array | ZooError]]]]] = deque()
+    waiting: deque[tuple[list[Item], list[Chunk]]] = deque()
+    size, ahead = decoder.chunk, decoder.ahead(batch_size)
     try:
         for batch in batches:
-            chunks = [batch[i : i + _CHUNK] for i in range(0, len(batch), _CHUNK)]
-            waiting.append((batch, [pool.submit(_prepare, chunk, spec) for chunk in chunks]))
-            if len(waiting) > _AHEAD:
+            chunks = [batch[i : i + size] for i in range(0, len(batch), size)]
+            waiting.append((batch, [decoder.submit(chunk, spec) for chunk in chunks]))
+            if len(waiting) > ahead:
                 yield _collect(*waiting.popleft())
         while waiting:
             yield _collect(*waiting.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        decoder.close()
 
 
-def _collect(
-    batch: list[Item], futures: Sequence[Future[list[Array | ZooError]]]
-) -> tuple[list[Item], list[Array | ZooError]]:
-    return batch, [image for future in futures for image in future.result()]
+def _collect(batch: list[Item], chunks: Sequence[Chunk]) -> tuple[list[Item], Images]:
+    return batch, [image for chunk in chunks for image in chunk.result()]
 
 
-def _prepare(items: Sequence[Item], spec: InputSpec) -> list[Array | ZooError]:
-    found: list[Array | ZooError] = []
+def prepare(items: Sequence[Item], spec: InputSpec) -> Images:
+    """Images ready for a model, each (C, H, W), or the error of one that cannot be read."""
+    found: Images = []
     for item in items:
         try:
-            found.append(preprocess(item.file or _decoded(item), spec))
+            found.append(preprocess(image_of(item), spec))
         except UNREADABLE as error:
             found.append(error)
     return found
 
 
-def _decoded(item: Item) -> Any:
-    if not item.data:
+def image_of(item: Item) -> Any:
+    """The path of an image, or the image itself where it has no path on this machine.
+
+    Raises: ImageError; as `read_place`.
+    """
+    if item.file and not is_remote(item.file):
+        return item.file
+    data = read_place(item.file, "image") if item.file else item.data
+    if not data:
         raise ImageError(f"{item.path[-100:]!r} holds no bytes of an image", code="empty_image")
-    return decode(item.data, repr(item.path[-100:]))
+    return decode(data, repr(item.path[-100:]))
