@@ -17,7 +17,7 @@ from typing import Any
 import zoo
 from zoo.catalog.registry import families
 
-from . import batch_pages, documents
+from . import batch_pages, documents, reliability
 from .marked import Part, renew
 from .own_pictures import RUNS
 
@@ -233,6 +233,7 @@ DOCUMENTS: dict[str, dict[str, Part]] = {
     "docs/parity.md": {"run": parity_run, "files": parity_of_all},
     "docs/performance.md": {**documents.PARTS, "batch": batch_pages.speed},
     "docs/scale.md": {"batch-cost": batch_pages.cost},
+    "docs/reliability.md": {"reliability": reliability.part},
     "docs/training.md": {"own-pictures": own_pictures, "speed": training_speed},
 }
 

@@ -50,8 +50,10 @@ FIGURES = {
             "factory/importing/test_import_code.py -k not(dropped_and_listed)",
             "weights/test_weights.py",
             "files/test_names.py",
+            "files/test_memory_of_bad_files.py",
             "data/test_odd_images.py -k not(damaged_files)",
             "export/test_runtime.py",
+            "export/test_cost.py",
             "hub/test_hub_faults.py",
         ),
     ),
@@ -109,6 +111,7 @@ FIGURES = {
             "files/test_addresses.py",
             "factory/importing/test_import_refusals.py",
             "export/test_runtime.py -k paths_of_the_runtime",
+            "export/test_cost.py -k terminal",
         ),
     ),
     "F13": Figure(
@@ -200,6 +203,16 @@ def table(content: dict[str, Any]) -> str:
             f"| {counted or '-'} | {row['seconds']:,.0f} s |"
         )
     return "\n".join(lines)
+
+
+def part() -> str:
+    """The table of docs/reliability.md, and which figures were not measured."""
+    if not OUT.is_file():
+        return "Not measured in this version."
+    content = json.loads(OUT.read_text("utf-8"))
+    lacking = [name for name in FIGURES if name not in content["figures"]]
+    note = f"\n\nNot measured in this version: {', '.join(lacking)}." if lacking else ""
+    return table(content) + note
 
 
 def main() -> None:

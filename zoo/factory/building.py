@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..catalog.records import ModelRecord
 from ..catalog.weights_records import InputSpec
-from ..errors import ConfigError
+from ..errors import ConfigError, ZooError
 from ..files.local import sha256_bytes
 from ..weights.classifier import without_classifier
 from .description import PretrainedCfg
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MOST_MODULES = 20_000
 """No model of ours has a tenth of it."""
+MOST_PARAMETERS = 1 << 31
+"""Four times the largest model's. With weights at hand it is thrice theirs and `_ROOM`."""
+_ROOM = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ def build(plan: Blueprint, tensors: Tensors | None = None) -> nn.Module:
     Raises: ConfigError for keywords; WeightsFileError, IntegrityError, WeightsMismatchError.
     """
     cfg, digest, unchanged = plan.described, plan.described.sha256, True
-    make = functools.partial(_bounded, plan.construct)
+    make = functools.partial(_bounded, plan.construct, cfg.architecture)
 
     def read() -> Tensors:
         from ..weights.safetensors_file import read_tensors
@@ -82,8 +86,9 @@ def build(plan: Blueprint, tensors: Tensors | None = None) -> nn.Module:
         from ..weights.loading import construct_loaded, load_state
 
         if plan.record is None:  # the constructors of others may need values
-            model = make()
-            unchanged = load_state(model, read(), plan.what, adapt=plan.adapt)
+            found = read()
+            model = make(3 * sum(value.numel() for value in found.values()) + _ROOM)
+            unchanged = load_state(model, found, plan.what, adapt=plan.adapt)
         else:
             model, unchanged = construct_loaded(make, read, plan.what, adapt=plan.adapt)
     classes = getattr(model, "num_classes", cfg.num_classes)
@@ -91,30 +96,66 @@ def build(plan: Blueprint, tensors: Tensors | None = None) -> nn.Module:
     return plan.finish(model)
 
 
-def _bounded(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make` builds. Raises: ConfigError once it has more than `MOST_MODULES` parts: a number
-    in a small config.json could ask for a network without end.
+def _bounded(make: Callable[[], nn.Module], what: str, most: int = MOST_PARAMETERS) -> nn.Module:
+    """What `make` builds: a number in a small config.json could ask for a network without end.
+
+    Args:
+        what: the architecture, for errors.
+        most: parameters; the one that exceeds it is refused before it has values.
+    Raises: ConfigError for more, for more than `MOST_MODULES` parts, or what the constructor
+        objects to.
     """
-    from torch.nn.modules.module import register_module_module_registration_hook
+    from torch.nn.modules.module import (
+        register_module_module_registration_hook,
+        register_module_parameter_registration_hook,
+    )
 
-    thread, parts = threading.get_ident(), 0
+    def numbers(value: nn.Parameter | None) -> int:
+        return 0 if value is None else value.numel()
 
-    def count(module: nn.Module, name: str, part: nn.Module | None) -> None:
-        nonlocal parts
-        if threading.get_ident() != thread:
-            return
-        parts += 1
-        if parts > MOST_MODULES:
-            raise ConfigError(
-                f"the model would have more than {MOST_MODULES} modules; give a smaller depth",
-                code="too_many_modules",
-            )
-
-    hook = register_module_module_registration_hook(count)
-    try:
+    with (
+        _at_most(MOST_MODULES, "modules", register_module_module_registration_hook, lambda _: 1),
+        _at_most(most, "parameters", register_module_parameter_registration_hook, numbers),
+        objections(what),
+    ):
         return make()
+
+
+@contextlib.contextmanager
+def _at_most(
+    most: int, things: str, register: Callable[..., Any], weigh: Callable[[Any], int]
+) -> Iterator[None]:
+    """Refuse what takes the models of this thread beyond so many things."""
+    thread, total = threading.get_ident(), 0
+
+    def count(module: nn.Module, name: str, entry: Any) -> None:
+        nonlocal total
+        if threading.get_ident() == thread:
+            total += weigh(entry)
+            if total > most:
+                raise ConfigError(
+                    f"the model would have more than {most} {things}; give smaller sizes, or a "
+                    "smaller depth",
+                    code=f"too_many_{things}",
+                )
+
+    handle = register(count)
+    try:
+        yield
     finally:
-        hook.remove()
+        handle.remove()
+
+
+@contextlib.contextmanager
+def objections(what: str) -> Iterator[None]:
+    """Whatever a constructor raises is a ConfigError that says that `what` cannot be built."""
+    try:
+        yield
+    except (ZooError, MemoryError, ImportError, OSError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:150] or type(error).__name__
+        raise ConfigError(f"{what} cannot be built: {said}") from error
 
 
 def at_training_size(
@@ -158,10 +199,8 @@ def construct(builder: str, config: Mapping[str, Any]) -> nn.Module:
     """
     cls = find_class(builder)
     check_arguments(cls, config)
-    try:
+    with objections(cls.__name__):
         return cls(**config)
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-        raise ConfigError(f"{cls.__name__} cannot be built: {error}") from error
 
 
 def state_shapes(model: nn.Module) -> dict[str, torch.Size]:

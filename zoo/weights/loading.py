@@ -111,7 +111,7 @@ def load_state(
     if adapt:
         tensors = adapt_tensors(model, expected, tensors)
     wrong = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        f"{key} {_kind(tensors[key])} instead of {_kind(expected[key])}"
         for key in expected.keys() & tensors.keys()
         if tensors[key].shape != expected[key].shape
         or tensors[key].is_floating_point() != expected[key].is_floating_point()
@@ -203,3 +203,8 @@ def _grid_of(model: nn.Module, tokens: int) -> tuple[int, int]:
         if isinstance(grid, tuple) and grid[0] * grid[1] == tokens:
             return grid
     return math.isqrt(tokens), math.isqrt(tokens)
+
+
+def _kind(tensor: Tensor) -> str:
+    """Its shape, and its dtype where that can be the fault."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {tensor.dtype}")

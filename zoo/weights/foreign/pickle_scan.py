@@ -17,7 +17,7 @@ from typing import Any
 from ..safetensors_file import MAX_RANK
 from .values import ORDERED, PARAMETER, STORAGES, TENSOR, Made, Name, Report, Storage, View
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 500_000  # some 12,000 tensors
 _MAX_MEMO = 2**32  # larger numbers can be chosen to collide in a table
 
 
