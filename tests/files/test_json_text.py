@@ -17,7 +17,7 @@ OWN = {
     *("zoo/analysis/sweep.py", "zoo/analysis/landscape.py", "zoo/files/json_text.py"),
     *("zoo/files/manifest.py", "zoo/factory/transformers_models.py", "zoo/catalog/checked_json.py"),
     "zoo/evaluation/batch/parts.py",
-    *("export/formats/metadata.py", "export/formats/pt2_file.py"),
+    *("export/formats/metadata.py", "export/formats/pt2_file.py", "export/formats/aoti_file.py"),
     *("export/formats/torchscript_file.py", "export/speed/loading_cost.py"),
 }
 
