@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bundles publish gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow lint types tables clean bench bench-model bench-export analyses \
+.PHONY: bundles publish gpu site train-fashion gallery browser docs measured cards demo demo-finetune demo-hub test test-slow test-times mutate lint types tables clean bench bench-model bench-export analyses \
 	parity bench-start bench-load bench-batch bench-gpsa bench-convit bench-conv-attention bench-graphs
 
 demo: .venv/.demo
@@ -19,6 +19,18 @@ test: .venv/.dev
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow $(ARGS)
+
+# Small errors put into the code, one at a time: which do the tests notice? About an hour.
+mutate: .venv/.dev
+	$(BIN)/python -m benchmarks.mutation $(ARGS)
+	$(BIN)/python -m benchmarks.readme
+
+# Seconds of the quick suite by folder, in one process, on a quiet machine.
+test-times: .venv/.dev
+	mkdir -p build
+	$(BIN)/python -m pytest -q -m "not slow" --junitxml build/quick.xml
+	$(BIN)/python -m benchmarks.suite build/quick.xml
+	$(BIN)/python -m benchmarks.readme
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

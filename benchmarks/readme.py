@@ -17,7 +17,7 @@ from typing import Any
 import zoo
 from zoo.catalog.registry import families
 
-from . import batch_pages, documents, reliability
+from . import batch_pages, documents, reliability, suite
 from .marked import Part, renew
 from .own_pictures import RUNS
 
@@ -234,6 +234,7 @@ DOCUMENTS: dict[str, dict[str, Part]] = {
     "docs/performance.md": {**documents.PARTS, "batch": batch_pages.speed},
     "docs/scale.md": {"batch-cost": batch_pages.cost},
     "docs/reliability.md": {"reliability": reliability.part},
+    "docs/testing.md": suite.PARTS,
     "docs/training.md": {"own-pictures": own_pictures, "speed": training_speed},
 }
 

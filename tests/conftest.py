@@ -1,16 +1,23 @@
-"""Seeds, no network, a visible account of CUDA skips."""
+"""Seeds, a home of its own for every test, no network, a visible account of CUDA skips."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shutil
 import socket
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+from tests import surroundings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -50,14 +57,31 @@ def pytest_configure(config: pytest.Config) -> None:
     # What the zoo remembers of these tests is not to mix with what it remembers of their user.
     home = tempfile.TemporaryDirectory(prefix="convattn-home-")
     config.add_cleanup(home.cleanup)
-    os.environ["CONVATTN_HOME"] = home.name
+    surroundings.close(Path(home.name))
     # Most tests run tiny operations, for which a pool of threads costs more than it gives.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that another test left behind; but what a fixture of the session exported is known as
+    our own.
+    """
+    ledger = Path(os.environ["CONVATTN_HOME"]) / "exported.sha256"
+    with tempfile.TemporaryDirectory(prefix="home-", ignore_cleanup_errors=True) as home:
+        for name, value in surroundings.places(Path(home)).items():
+            monkeypatch.setenv(name, value)
+        if ledger.is_file():
+            os.mkdir(os.environ["CONVATTN_HOME"])
+            shutil.copy(ledger, os.environ["CONVATTN_HOME"])
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -65,15 +89,18 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Connections leave this machine only in tests marked `network`."""
     if request.node.get_closest_marker("network"):
         return
-    connect = socket.socket.connect
+    for way in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, way, _guarded(getattr(socket.socket, way)))
 
-    def guarded(self: socket.socket, address: object) -> None:
+
+def _guarded(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
+    def guarded(self: socket.socket, address: Any) -> Any:
         host = address[0] if isinstance(address, tuple) else ""
         if host not in ("", "127.0.0.1", "::1", "localhost"):
             raise OSError(f"the test reached for the network: {address}")
-        connect(self, address)  # type: ignore[arg-type]
+        return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
+    return guarded
 
 
 def _why_no_cuda() -> str:
@@ -110,8 +137,6 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_run(_trained_once: Path, tmp_path: Path) -> Path:
     """A copy of a run directory after one epoch."""
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(_trained_once, out)
     return out

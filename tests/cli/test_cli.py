@@ -135,15 +135,39 @@ def test_an_interrupt_exits_with_130(
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_a_full_memory_exits_with_6(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (MemoryError(), 6, "memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError(), 1, "bug"),
+    ],
+)
+def test_what_stops_a_verb_is_json_with_a_code(
+    error: BaseException,
+    status: int,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full() -> None:
-        raise MemoryError
+    def fail() -> None:
+        raise error
 
-    monkeypatch.setattr("zoo.cli.list.read_costs", full)
-    assert run("list", "--json") == 6
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "memory"
+    monkeypatch.delenv("CONVATTN_TRACEBACK", raising=False)
+    monkeypatch.setattr("zoo.cli.list.read_costs", fail)
+    assert run("list", "--json") == status
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+
+
+def test_an_untrusted_file_answers_as_a_trusted_one(
+    exported: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The limits of time and memory of the child are wide enough for a model of ours."""
+    words = ("predict", str(exported / "onnx" / "model.onnx"), SCAN, "--json", "--topk", "2")
+    assert run(*words) == 0
+    expected = json.loads(capfd.readouterr().out)
+    assert run(*words, "--untrusted") == 0
+    assert json.loads(capfd.readouterr().out) == expected
 
 
 def test_predict_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..hub.stranger import build_wheel
+from ..surroundings import outside
 
 ROOT = Path(__file__).parents[2]
 SLIM = ("numpy", "pillow", "onnxruntime", "click", "rich")
@@ -101,7 +102,8 @@ def test_a_fresh_environment_without_torch_verifies_and_predicts(
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "--quiet"]
-    done = subprocess.run([*install, *SLIM], capture_output=True, text=True, timeout=600)
+    command = [*install, *SLIM]
+    done = subprocess.run(command, env=outside(), capture_output=True, text=True, timeout=600)
     if done.returncode:
         pytest.skip(f"the package index does not answer: {done.stderr.strip()[-200:]}")
     built = build_wheel(tmp_path)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.errors import IntegrityError, NetworkError, ResourceError
+from zoo.errors import IntegrityError, NetworkError, ResourceError, ZooError
 from zoo.files import download, fetch, pins
-from zoo.files.local import sha256_bytes
+from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
 from zoo.files.mirror import Mirror, Ref
@@ -69,15 +69,21 @@ def test_fetching_everything_compares_with_the_manifest(
 
 
 class _Endless(http.server.BaseHTTPRequestHandler):
-    """Answers everything with 40 MB, and counts what was asked for."""
+    """Answers everything with 40 MB, or with `status` and `body`; counts what was asked for."""
+
+    answer = (200, b"")
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        self.send_response(200)
+        status, body = self.answer
+        self.send_response(status)
         self.end_headers()
+        if body:
+            self.wfile.write(body)
+            return
         try:
             for _ in range(40):
                 self.wfile.write(b" " * 1_000_000)
@@ -94,6 +100,32 @@ def endless() -> Iterator[tuple[Mirror, list[str]]]:
         yield Mirror(f"http://127.0.0.1:{server.server_port}"), server.asked  # type: ignore[attr-defined]
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (401, b"who?", "unauthorized"),
+        (403, b"not you", "unauthorized"),
+        (404, b"", "no_revision"),
+        (500, b"sorry", "network"),
+        (200, b"<!doctype html><title>Log in</title>", "mirror"),
+        (200, b'{"format_version": 1}', "mirror"),
+    ],
+)
+def test_other_answers_of_a_server_are_typed_errors(
+    endless: tuple[Mirror, list[str]],
+    status: int,
+    body: bytes,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mirror, _ = endless
+    monkeypatch.setattr(_Endless, "answer", (status, body), raising=False)
+    with pytest.raises(ZooError) as caught:
+        mirror.resolve(REPO, "main")
+    assert caught.value.code == code
+    assert not (home() / "mirror").exists()  # nothing wrong is kept
 
 
 def test_a_reference_without_end_is_not_read_to_its_end(

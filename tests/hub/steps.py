@@ -10,10 +10,13 @@ from .server import HubServer
 
 # Runs [name, function of zoo.files.download, arguments] in turn; prints the outcomes as JSON.
 CLIENT = """
-import dataclasses, hashlib, json, logging, sys
+import dataclasses, hashlib, json, logging, sys, time
 from zoo.files import download as hub, fetch
 from zoo.catalog import registry
 from zoo.errors import ZooError
+
+slept, sleep = [], time.sleep
+time.sleep = lambda seconds: (slept.append(seconds), sleep(seconds))
 
 lines = []
 handler = logging.Handler()
@@ -36,6 +39,7 @@ def outcome(function, *arguments):
 
 results = {name: outcome(*call) for name, *call in json.load(sys.stdin)}
 results["log"] = lines
+results["slept"] = sum(slept)
 results["torch"] = "torch" in sys.modules
 print(json.dumps(results))
 """

@@ -178,7 +178,6 @@ def test_offline_the_cache_is_enough_and_nothing_is_requested(
 def test_a_dead_endpoint_serves_the_cache_and_fails_soon_otherwise(
     server: HubServer, home: Path
 ) -> None:
-    started = time.monotonic()
     results = client(
         home,
         NOBODY,
@@ -190,7 +189,7 @@ def test_a_dead_endpoint_serves_the_cache_and_fails_soon_otherwise(
     assert results["branch"]["sha256"] == sha256(content("second"))
     assert (results["absent"]["error"], results["absent"]["code"]) == ("NetworkError", "network")
     assert "check the connection" in results["absent"]["message"]
-    assert time.monotonic() - started < 15  # the client alone would retry for 23 s
+    assert results["slept"] < 5  # the client alone would sleep for 23 s between its attempts
 
 
 def test_a_damaged_file_in_the_cache_heals_and_offline_it_is_kept(

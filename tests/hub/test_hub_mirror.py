@@ -22,6 +22,7 @@ def mirror(
 ) -> Path:
     """What `fetch --to` wrote: one release by name, and all of the other one by repository."""
     folder = tmp_path_factory.mktemp("mirror")
+    warm = Path(shutil.copytree(warm, tmp_path_factory.mktemp("warmer") / "home", symlinks=True))
     ran = convattn(warm, _hub.endpoint, "fetch", "convit_nano.wide@1.0.0", "--to", folder, **known)
     assert ran.code == 0, ran.err
     ran = convattn(

@@ -85,6 +85,10 @@ REFUSED = {
         edit_json("parity.json", weights_sha256="0" * 64), "hash", "were written for",
     ),
     "a file without parity": (edit_json("parity.json", rows=[]), "parity", "no result for"),
+    "a failing row under a pass": (
+        edit_json("parity.json", rows=[{"file": "model.pt", "passed": False}]),
+        "parity", "parity failed for model.pt",
+    ),
     "changed after signing": (unsigned, "truncated", "onnx/model.onnx has 5 bytes"),
     "an unlisted file": (
         lambda b: (b / "extra.py").write_text("1"), "unlisted", "extra.py",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._hooks import device_of, outputs_to, read_batches, tensors_in, unchanged
-from ._maps import to_map
+from ._hooks import device_of, outputs_to, read_batches, unchanged
 from ._results import Moments
-from ._units import Unit, find_units
+from ._units import Unit, find_units, to_map
 
 OnStep = Callable[[int], None]
 
@@ -32,30 +30,27 @@ def visit_maps(
 
     Args:
         visit: nothing is kept, so that what it reduces bounds the memory.
-        units: default `find_units`, on the first image.
+        units: default `find_units(model)`.
         on_step: called after every batch with the number of images so far.
     Raises: AnalysisError, see `to_map` and `read_batches`.
     """
+    units = find_units(model) if units is None else units
     modules = dict(model.named_modules())
-    size: list[int] = [0, 0, 0]
+    size: list[int] = [0, 0]
     watched: dict[str, list[Unit]] = {}
+    for unit in units:
+        watched.setdefault(unit.module, []).append(unit)
 
     def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
         for unit in watched[name]:
             value = inputs if unit.entering else output
-            of_images = (x for x in tensors_in(value) if x.ndim > 2 and len(x) == size[0])
-            block = modules[unit.block or name]
-            visit(unit, to_map(next(of_images, value), size[1:], unit.name, block))
+            visit(unit, to_map(value, size, unit, modules[name]))
 
     device, dtype = device_of(model)
     done = 0
-    with unchanged(model), ExitStack() as stack:
+    with unchanged(model), outputs_to({name: modules[name] for name in watched}, look):
         for images, _ in read_batches(loader):
-            if not done:
-                for unit in find_units(model, image=images) if units is None else units:
-                    watched.setdefault(unit.module, []).append(unit)
-                stack.enter_context(outputs_to({name: modules[name] for name in watched}, look))
-            size[:] = len(images), *images.shape[2:]
+            size[:] = images.shape[2:]
             model(images.to(device, dtype))
             done += len(images)
             on_step(done)

@@ -243,6 +243,7 @@ def _open(url: str, timeout: float = _TIMEOUT) -> Iterator[Any]:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             yield answer
     except urllib.error.HTTPError as error:
+        error.close()
         code = {404: "no_file", 401: "unauthorized", 403: "unauthorized"}.get(error.code, "network")
         text = f"the mirror at {host} answered {plain_address(url)} with status {error.code}"
         raise NetworkError(f"{text}; check CONVATTN_MIRROR", code=code) from None
