@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...data.cores import available_cores
 from ...errors import MissingDependencyError, ProviderError, ResourceError, ZooError
+from ...files.strays import hidden_name, sweep
 from .archives import Tar, count_images
 from .items import Source
 from .job import Run
@@ -253,10 +255,17 @@ def _imported(local: bool) -> Any:
 
 @contextlib.contextmanager
 def _short_folder() -> Iterator[str]:
-    """A folder for Ray's sockets, whose paths have about 100 characters at most."""
-    place = "/tmp" if os.path.isdir("/tmp") else None
-    with tempfile.TemporaryDirectory("", "convattn-", place, ignore_cleanup_errors=True) as folder:
+    """A folder for Ray's sockets, whose paths have about 100 characters at most. What killed
+    processes left there is swept.
+    """
+    place = "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()
+    sweep(place)
+    folder = os.path.join(place, hidden_name())
+    os.mkdir(folder, 0o700)
+    try:
         yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
