@@ -1,0 +1,119 @@
+"""What each precision costs and saves: accuracy lost, size and latency, of every model.
+
+    python -m benchmarks.precisions [--out model_cards/measured/precisions.json] [MODEL ...]
+
+A model is a bundled one, or NAME.random: NAME with random weights of seed 0, whose accuracy means
+nothing and is not measured. About half a minute for a small model, several for one of 224 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import export
+import zoo
+from export.parity.calibration import top1_loss
+from export.parity.reference import eager_runner
+from export.runtime.opening import open_onnx
+from export.spec import PRECISIONS, ExportSpec
+from export.speed.timing import measure_rounds, ratio_of
+from zoo.factory.create import create_random
+from zoo.factory.description import PretrainedCfg
+from zoo.files.json_text import to_json
+from zoo.files.local import write_text
+from zoo.files.provenance import provenance
+
+RANDOM = ("convit_tiny", "conv_attention_vit_tiny", "alternet_18", "fcvit_b12")
+
+
+def models() -> list[str]:
+    """Bundled weights, then those with random ones."""
+    names = zoo.list_models(pretrained=True, with_tags=True)
+    bundled = [name for name in names if zoo.get_record(name).selected.bundled]
+    return [*bundled, *(f"{name}.random" for name in RANDOM)]
+
+
+def _build(name: str) -> Any:
+    if name.endswith(".random"):
+        return create_random(name.removesuffix(".random"), 0)
+    return zoo.create_model(name, pretrained=True)
+
+
+def _loss(run: Any, eager: Any, cfg: PretrainedCfg) -> float | None:
+    """Points of accuracy on the validation part of the weights' own data; None without any."""
+    found = top1_loss(run, lambda batch: eager(batch)["logits"], cfg)
+    points: float | None = found["top1_loss_points"]
+    return points
+
+
+def measure(name: str, rounds: int = 50, seconds: float = 10.0) -> dict[str, Any]:
+    """One model in all precisions, exported here and timed in turns, batch 1, one thread."""
+    model = _build(name)
+    cfg = PretrainedCfg.of(model)
+    assert cfg is not None  # models of the zoo have one
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "out"
+        spec = ExportSpec(batches=(1,))
+        export.export_model(model, home, ["onnx"], spec, precisions=list(PRECISIONS))
+        files = {precision: home / file for precision, file in PRECISIONS.items()}
+        sessions = {p: open_onnx(path, threads=1) for p, path in files.items()}
+        generator = np.random.Generator(np.random.PCG64(0))
+        x = generator.standard_normal((1, cfg.input.in_chans, *cfg.input.size), dtype=np.float32)
+        runs = {p: lambda session=s: session.run(x) for p, s in sessions.items()}
+        times = measure_rounds(runs, rounds, limit_s=seconds)
+        eager = eager_runner(model)
+        rows = [
+            {
+                "precision": precision,
+                "size_bytes": path.stat().st_size,
+                "top1_loss_points": _loss(sessions[precision].run, eager, cfg),
+                **times[precision].to_dict(),
+                "of_float32": ratio_of(times[precision], times["float32"]).to_dict(),
+            }
+            for precision, path in files.items()
+        ]
+    return {"name": name, "size": list(cfg.input.size), "rows": rows}
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown: one row for a model and precision."""
+    lines = [
+        "| model | precision | top-1 lost, points | MB | median ms | time / float32's, 95 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in found:
+        for row in entry["rows"]:
+            points, ratio = row["top1_loss_points"], row["of_float32"]
+            loss = "–" if points is None else f"{points:.2f}"
+            low, high = ratio["interval95"]
+            lines.append(
+                f"| `{entry['name']}` | {row['precision']} | {loss}"
+                f" | {row['size_bytes'] / 1e6:.2f} | {row['median_ms']:.2f} | {ratio['value']:.2f} "
+                f"({low:.2f} to {high:.2f}) |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, write after each model, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", nargs="*", default=models())
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    found = []
+    for name in options.models:
+        found.append(measure(name))
+        how = {**provenance(0), "command": "python -m benchmarks.precisions"}
+        if options.out:
+            content = {"threads": 1, "batch": 1, "models": found, **how}
+            write_text(options.out, to_json(content, indent=1) + "\n")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
