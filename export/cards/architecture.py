@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.analysis._figure import INK, KIND_COLOURS, MUTED, bare, new_figure, save
 from zoo.analysis._hooks import unchanged
-from zoo.analysis._units import kind_of
+from zoo.analysis._trace import trace
 from zoo.models._views import to_blocks
 
 _ROW, _BOX, _WIDE = 0.62, 0.44, 4.6  # inches
@@ -99,7 +99,7 @@ class OutlineStep:
         names: of the modules.
         parts: what a step is made of, without norms and shortcuts, e.g. ("ConvAttention2d",
             "FeedForward").
-        kind: one of `units.KINDS`.
+        kind: one of `zoo.analysis._trace.KINDS`.
         shape: of what leaves the last of them, for one image and without the batch: (C, h, w),
             (N, C) or (C,).
         params: parameters of all of them.
@@ -131,6 +131,7 @@ def outline(model: nn.Module, x: Tensor) -> tuple[OutlineStep, ...]:
 
 def _steps(model: nn.Module, x: Tensor) -> Iterator[OutlineStep]:
     beside = {name: p.numel() for name, p in model.named_parameters(recurse=False)}
+    seen = trace(model, x)
     for number, (name, block) in enumerate(to_blocks(model)):
         x = block(x)
         module = getattr(block, "module", block)
@@ -143,7 +144,7 @@ def _steps(model: nn.Module, x: Tensor) -> Iterator[OutlineStep]:
                 key: size for key, size in beside.items() if key not in _parameter_names(model)
             }
             parts, params = (*parts, *added), params + sum(added.values())
-        yield OutlineStep((name,), parts, kind_of(module), tuple(x.shape[1:]), params)
+        yield OutlineStep((name,), parts, seen.kind_of(name), tuple(x.shape[1:]), params)
 
 
 def _parameter_names(model: nn.Module) -> list[str]:

@@ -11,7 +11,8 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, Wrapped, batches, blur, laplacian
-from zoo.analysis._units import Unit, find_units, token_grid
+from zoo.analysis._maps import token_grid
+from zoo.analysis._units import Unit, find_units
 from zoo.analysis.filters import layer_gains, random_layer_gains
 from zoo.analysis.fourier import fourier_analysis, frequencies, log_amplitudes
 from zoo.analysis.variance import feature_variance, map_variances

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import AnalysisError
 from ._features import OnStep, ignore
 from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_batches, unchanged
-from ._units import token_grid
+from ._maps import token_grid
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._hooks import device_of, outputs_to, read_batches, unchanged
+from ._hooks import device_of, outputs_to, read_batches, tensors_in, unchanged
+from ._maps import to_map
 from ._results import Moments
-from ._units import Unit, find_units, to_map
+from ._units import Unit, find_units
 
 OnStep = Callable[[int], None]
 
@@ -30,27 +32,30 @@ def visit_maps(
 
     Args:
         visit: nothing is kept, so that what it reduces bounds the memory.
-        units: default `find_units(model)`.
+        units: default `find_units`, on the first image.
         on_step: called after every batch with the number of images so far.
     Raises: AnalysisError, see `to_map` and `read_batches`.
     """
-    units = find_units(model) if units is None else units
     modules = dict(model.named_modules())
-    size: list[int] = [0, 0]
+    size: list[int] = [0, 0, 0]
     watched: dict[str, list[Unit]] = {}
-    for unit in units:
-        watched.setdefault(unit.module, []).append(unit)
 
     def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
         for unit in watched[name]:
             value = inputs if unit.entering else output
-            visit(unit, to_map(value, size, unit, modules[name]))
+            of_images = (x for x in tensors_in(value) if x.ndim > 2 and len(x) == size[0])
+            block = modules[unit.block or name]
+            visit(unit, to_map(next(of_images, value), size[1:], unit.name, block))
 
     device, dtype = device_of(model)
     done = 0
-    with unchanged(model), outputs_to({name: modules[name] for name in watched}, look):
+    with unchanged(model), ExitStack() as stack:
         for images, _ in read_batches(loader):
-            size[:] = images.shape[2:]
+            if not done:
+                for unit in find_units(model, image=images) if units is None else units:
+                    watched.setdefault(unit.module, []).append(unit)
+                stack.enter_context(outputs_to({name: modules[name] for name in watched}, look))
+            size[:] = len(images), *images.shape[2:]
             model(images.to(device, dtype))
             done += len(images)
             on_step(done)

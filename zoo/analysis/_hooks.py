@@ -68,6 +68,17 @@ def outputs_to(
             handle.remove()
 
 
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in what enters or leaves a module, in nested tuples, lists and dicts too."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+
+
 def first_tensor(value: Any, name: str) -> Tensor:
     """The tensor that a module returned, or the first of several. Raises: AnalysisError."""
     if isinstance(value, Tensor):

@@ -8,6 +8,7 @@ the size of its map.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from ..layers.windows import LocalAttention
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, panels, save, tidy
 from ._hooks import device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._maps import to_map
 from ._results import Estimate, Moments, Result
-from ._units import Unit, kind_of, reads_attention, to_map
+from ._trace import trace
 from .fourier import log_amplitudes
 
 DEFINITION = (
@@ -148,24 +150,28 @@ def layer_gains(
 
     Attention without its skip. Raises: AnalysisError if there are none.
     """
-    modules = dict(model.named_modules())
-    layers = {key: m for key, m in modules.items() if _is_layer(m) and not _inside(key, modules)}
+    layers: dict[str, tuple[str, nn.Module]] = {}
     found: dict[str, Moments] = {}
     size = [0, 0]
 
     def look(key: str, inputs: tuple[Any, ...], output: Any) -> None:
-        unit = Unit(key, kind_of(layers[key]), key)
+        layer = layers[key][1]
         x = first_tensor(inputs, key)
-        offset = layers[key].forward(torch.zeros_like(x[:1]), *inputs[1:])
+        zeros = torch.zeros_like(x[:1])
+        offset = layer.forward(zeros, *(zeros if value is x else value for value in inputs[1:]))
         changed = first_tensor(output, key) - first_tensor(offset, key)
-        before, after = (to_map(value, size, unit, layers[key]) for value in (x, changed))
+        before, after = (to_map(value, size, key, layer) for value in (x, changed))
         if before.shape[2:] == after.shape[2:] and min(after.shape[2:]) > 1:
             found.setdefault(key, Moments()).add(gains(before, after))
 
     device, dtype = device_of(model)
     done = 0
-    with unchanged(model), outputs_to(layers, look):
+    with unchanged(model), ExitStack() as stack:
         for images, _ in read_batches(loader):
+            if not done:
+                layers.update(_layers(model, images))
+                watched = {key: layer for key, (_, layer) in layers.items()}
+                stack.enter_context(outputs_to(watched, look))
             size[:] = images.shape[2:]
             model(images.to(device, dtype))
             done += len(images)
@@ -175,20 +181,22 @@ def layer_gains(
             f"{name} has no attention or convolution that keeps the map's size; use another model"
         )
     rows = tuple(
-        LayerGain(key, kind_of(layers[key]), _setting(layers[key]), moments.estimates()[0])
+        LayerGain(key, layers[key][0], _setting(layers[key][1]), moments.estimates()[0])
         for key, moments in found.items()
     )
     return FilterResult(name, DEFINITION.format(data="On the images given."), rows)
 
 
-def _is_layer(module: nn.Module) -> bool:
-    spatial = isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
-    return spatial or reads_attention(module)
-
-
-def _inside(name: str, modules: dict[str, nn.Module]) -> bool:
-    parts = name.split(".")
-    return any(_is_layer(modules[".".join(parts[:i])]) for i in range(1, len(parts)))
+def _layers(model: nn.Module, image: Tensor) -> dict[str, tuple[str, nn.Module]]:
+    """Name -> (kind, module) of attentions and convolutions, the outermost of nested ones."""
+    attending = set(trace(model, image).attending())
+    found: dict[str, tuple[str, nn.Module]] = {}
+    for name, module in model.named_modules():
+        spatial = isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+        nested = any(name.startswith(f"{outer}.") for outer in found)
+        if (spatial or name in attending) and not nested:
+            found[name] = ("attention" if name in attending else "convolution", module)
+    return found
 
 
 def _setting(module: Any) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import AnalysisError
 from ..evaluation.evaluate import Accuracy
+from ._blocks import find_blocks, find_branches
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, SERIES, _short, legend_above, panels, save, tidy
 from ._hooks import check_classes, device_of, first_tensor, outputs_to, read_batches, unchanged
 from ._results import Z95, Result
-from ._units import block_names, branches, kind_of
+from ._units import check_names, look_at
 
 DEFINITION = (
     "accuracy on the same images with one unit taken out at test time: a block whose output has "
@@ -95,71 +95,74 @@ def lesion_study(
     """
     batches = list(read_batches(loader, labelled=True))
     check_classes(torch.cat([targets for _, targets in batches]))
-    modules = dict(model.named_modules())
     with unchanged(model):
         whole = _correct(model, batches)
         intact = Accuracy(int(whole.sum()), len(whole))
         lesions = []
-        for number, (unit, kind, branch) in enumerate(_removable(model, units), start=1):
-            lesions.append(_without(model, modules[unit], unit, kind, branch, batches, whole))
+        for number, part in enumerate(_removable(model, batches[0][0], units), start=1):
+            lesions.append(_without(model, part, batches, whole))
             on_step(number)
     return LesionResult(name, DEFINITION, intact, tuple(lesions))
 
 
-def count_lesions(model: nn.Module) -> int:
-    """How many units `lesion_study` tries."""
-    return len(_removable(model, None))
+def count_lesions(model: nn.Module, image: Tensor | None = None) -> int:
+    """How many units `lesion_study` tries.
+
+    Args: image: (1, C, H, W); default: of the size that the model states.
+    """
+    return len(_removable(model, image, None))
 
 
-def _removable(model: nn.Module, units: Sequence[str] | None) -> list[tuple[str, str, bool]]:
-    """(module, kind, whether it is a branch)."""
-    modules = dict(model.named_modules())
+@dataclass(frozen=True)
+class _Part:
+    """What is taken out: modules whose outputs become zero, or a block that passes its input on."""
+
+    name: str
+    kind: str
+    outputs: tuple[str, ...] = ()
+
+
+def _removable(model: nn.Module, image: Tensor | None, units: Sequence[str] | None) -> list[_Part]:
+    check_names(model, units or ())
+    seen = look_at(model, image)
     if units is not None:
-        unknown = [unit for unit in units if unit not in modules]
-        if unknown:
-            raise AnalysisError(f"no modules {unknown}; see model.named_modules()")
-        return [(unit, kind_of(modules[unit]), False) for unit in units]
-    found: list[tuple[str, str, bool]] = []
-    for name in block_names(model):
-        halves = branches(modules[name])
-        found += [(f"{name}.{child}", kind, True) for child, kind in halves]
-        found += [] if halves else [(name, kind_of(modules[name]), False)]
+        return [_Part(unit, seen.kind_of(unit)) for unit in units]
+    found: list[_Part] = []
+    for block in find_blocks(model, seen):
+        branches = find_branches(block, seen)
+        if len(branches) > 1 and all(branch.outputs for branch in branches):
+            found += [_Part(one.module, one.kind, one.outputs) for one in branches]
+        else:
+            found.append(_Part(block, branches[0].kind if branches else seen.kind_of(block)))
     return found
 
 
 def _without(
-    model: nn.Module,
-    module: nn.Module,
-    unit: str,
-    kind: str,
-    branch: bool,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    whole: Tensor,
+    model: nn.Module, part: _Part, batches: Sequence[tuple[Tensor, Tensor]], whole: Tensor
 ) -> Lesion:
     problem: list[str] = []
+    modules = dict(model.named_modules())
 
-    def remove(_: str, inputs: tuple[Any, ...], output: Any) -> Any:
-        out = first_tensor(output, unit)
-        if branch:
-            return torch.zeros_like(out)
-        entering = first_tensor(inputs, unit)
-        if entering.shape != out.shape:
-            shapes = f"{tuple(entering.shape[1:])} to {tuple(out.shape[1:])}"
+    def remove(name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        out = first_tensor(output, name)
+        left = torch.zeros_like(out) if part.outputs else first_tensor(inputs, name)
+        if left.shape != out.shape:
+            shapes = f"{tuple(left.shape[1:])} to {tuple(out.shape[1:])}"
             problem.append(f"changes the shape, {shapes}")
             return None
-        return entering
+        return left if isinstance(output, Tensor) else (left, *output[1:])
 
-    with outputs_to({unit: module}, remove):
+    with outputs_to({name: modules[name] for name in part.outputs or (part.name,)}, remove):
         left = _correct(model, batches[:1])
         if not problem:
             left = torch.cat([left, _correct(model, batches[1:])])
     if problem:
-        return Lesion(unit, kind, None, None, None, problem[0])
+        return Lesion(part.name, part.kind, None, None, None, problem[0])
     lost = (whole.double() - left.double()) * 100
     half = Z95 * float(lost.std()) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
     drop = float(lost.mean())
     accuracy = Accuracy(int(left.sum()), len(left))
-    return Lesion(unit, kind, accuracy, drop, (drop - half, drop + half))
+    return Lesion(part.name, part.kind, accuracy, drop, (drop - half, drop + half))
 
 
 def _correct(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

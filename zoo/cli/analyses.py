@@ -61,8 +61,8 @@ def lesion_command(request: Request) -> None:
     images = request.dataset(200)
     results = []
     for name, model in request.load():
+        batches = request.batches(request.labelled(images, model), model)
         with steps(request, count_lesions(model), f"lesions: {name}") as on_step:
-            batches = request.batches(request.labelled(images, model), model)
             results.append(lesion_study(model, batches, name=name, on_step=on_step))
     finish(request, "lesion", results, plot_lesions, images)
 
