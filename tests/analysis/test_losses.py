@@ -152,6 +152,24 @@ def test_filter_normalised_directions_are_as_long_as_the_filters() -> None:
         random_directions(model, norm="layer")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_plane_is_as_precise_as_the_model(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 3)).to(dtype)
+    weight = model[0].weight.detach()
+    noise = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    found = random_directions(model, norm="filter", noise=lambda *_: noise)
+    wide = weight.double()
+    scale = wide.norm(dim=1, keepdim=True) / (noise.double().norm(dim=1, keepdim=True) + 1e-7)
+    expected = scale * noise.double()
+    tolerance = 1e-14 if dtype == torch.float64 else 1e-6
+    assert float((found[0]["0.weight"].double() - expected).abs().max()) < tolerance
+    at = moved(model, found, 0.3, -0.1)["0.weight"]
+    assert at.dtype == dtype
+    exact = wide + (0.3 - 0.1) * expected
+    assert float((at.double() - exact).abs().max()) < max(tolerance, torch.finfo(dtype).eps)
+
+
 def test_the_centre_is_the_trained_model_and_directions_depend_on_the_seed() -> None:
     model = zoo.create_model("convit_nano", pretrained=True)
     one, other = random_directions(model, 0), random_directions(model, 1)

@@ -39,7 +39,8 @@ def random_directions(
     ignored: Sequence[str] = IGNORED,
     noise: Noise | None = None,
 ) -> Directions:
-    """Two directions in the space of the state dict, float32, as large as the weights.
+    """Two directions in the space of the state dict, as large as the weights and as precise as they
+    are, but at least float32; the noise is the same in every precision.
 
     Args:
         norm: "how-do-vits-work" scales along axis 0 alone, for every input channel and kernel
@@ -62,7 +63,7 @@ def random_directions(
     first, second = (
         {
             key: _direction(
-                key, value.detach().float().cpu(), draw(number, key, value.shape), norm, ignored
+                key, _wide(value.detach()).cpu(), draw(number, key, value.shape), norm, ignored
             )
             for key, value in state.items()
         }
@@ -76,10 +77,15 @@ def _direction(
 ) -> Tensor:
     if weight.ndim < 2 or any(re.search(pattern, key) for pattern in ignored):
         return torch.zeros_like(weight)
-    noise = noise.float()
+    noise = noise.to(weight.dtype)
     axes = (0,) if norm == "how-do-vits-work" else tuple(range(1, weight.ndim))
     size, length = (torch.linalg.vector_norm(t, 2, axes, keepdim=True) for t in (weight, noise))
     return size / (length + _EPS) * noise
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In its own precision, but at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def moved(model: nn.Module, directions: Directions, x: float, y: float) -> dict[str, Tensor]:
@@ -90,7 +96,7 @@ def moved(model: nn.Module, directions: Directions, x: float, y: float) -> dict[
         value = value.detach()
         if value.is_floating_point():
             step = x * first[key] + y * second[key]
-            value = (value.float() + step.to(value.device)).to(value.dtype)
+            value = (_wide(value) + step.to(value.device)).to(value.dtype)
         found[key] = value
     return found
 
@@ -139,8 +145,9 @@ def measure_point(
     losses, correct = [], []
     with unchanged(model):
         for images, targets in batches:
-            logits = functional_call(model, state, (images.to(device, dtype),)).float().cpu()
-            losses.append(F.cross_entropy(logits, targets, reduction="none"))
+            logits = _wide(functional_call(model, state, (images.to(device, dtype),))).cpu()
+            aims = targets.to(logits.dtype) if targets.is_floating_point() else targets
+            losses.append(F.cross_entropy(logits, aims, reduction="none"))
             labels = targets if targets.ndim == 1 else targets.argmax(-1)
             correct.append(logits.argmax(-1) == labels)
     loss = torch.cat(losses).double()

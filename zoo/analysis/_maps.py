@@ -89,7 +89,7 @@ def _is_like(sides: Sequence[int], image: Sequence[int]) -> bool:
     """Whether the sides are those of the image at some stride, but for borders."""
     return any(
         all(
-            abs(side - whole / stride) <= max(1.5, 0.12 * side)
+            abs(side - whole / stride) <= max(2, 0.12 * side)
             for side, whole in zip(sides, image, strict=True)
         )
         for stride in range(1, max(image) + 1)
