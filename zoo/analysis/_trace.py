@@ -225,6 +225,8 @@ class Trace(TorchFunctionMode):
             return "convolution" if max(args[1].shape[2:]) > 1 else "pointwise"
         if name == "linear":
             return "dense"
+        if name in _ADDS and len(given) == 1 and isinstance(args[-1], Tensor):
+            return "shift"
         if name == "sum":
             return "weighing" if given[0] in self._weighted else ""
         if any(part in name for part in _OTHERWISE):

@@ -90,7 +90,8 @@ def look_at(model: nn.Module, image: Tensor | None = None) -> Trace:
 
 
 def _stated(model: Any) -> list[tuple[int, ...]]:
-    cfg, config = getattr(model, "pretrained_cfg", None), getattr(model, "config", None)
+    cfg: Any = getattr(model, "pretrained_cfg", None)
+    config = getattr(model, "config", None)
     if hasattr(cfg, "input"):
         return [(cfg.input.in_chans, *cfg.input.size)]
     if isinstance(cfg, dict) and "input_size" in cfg:
