@@ -84,8 +84,9 @@ async function walkModel(browser, base, { slug, samples, brief }, shots, webgpu)
   found.verdict = await page.textContent("#parity .detail");
   found.shift = await page.evaluate(() => globalThis.shift);
   for (let i = 0; i < samples; i++) {
-    await page.click(`.samples li:nth-child(${i + 1}) button[aria-pressed=false]`, { timeout: 500 })
-      .catch(() => {}); // the first is shown already
+    const button = page.locator(`.samples li:nth-child(${i + 1}) button`);
+    const shown = (await button.getAttribute("aria-pressed")) === "true"; // as the first one is
+    if (!shown) await button.click();
     await page.waitForFunction((n) => {
       const button = document.querySelectorAll(".samples button")[n];
       return button.getAttribute("aria-pressed") === "true";
