@@ -23,6 +23,7 @@ from typing import Any
 
 from zoo.files.json_text import to_json
 from zoo.files.local import write_text
+from zoo.files.processes import run_python
 from zoo.files.provenance import machine, parent_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,11 +143,11 @@ def _copy(place: Path) -> None:
 
 def _passes(place: Path, tests: str, limit: float | None = None) -> bool:
     """Whether the tests of a room pass; hanging is failing."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    env = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
-            [*command, "-m", "not slow", *tests.split()], cwd=place, env=env, timeout=limit,
+        done = run_python(
+            *command, *tests.split(), home=place, cwd=place, env=env, timeout=limit,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -54,6 +54,9 @@ def _probe(provider: str) -> dict[str, Any]:
         brings = "'convattn-zoo[openvino]'" if provider == OPENVINO else "onnxruntime-gpu"
         repair = f"pip install {brings}"
         return {"runs": False, "note": str(error), "missing": [], "repair": repair}
+    except ModuleNotFoundError as error:
+        note = f"this provider needs {error.name}, which is not installed"
+        return {"runs": False, "note": note, "missing": [], "repair": f"pip install {error.name}"}
     except ProviderError as error:
         if provider == OPENVINO:
             return {"runs": False, "note": str(error), "missing": [], "repair": ""}

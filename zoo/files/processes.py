@@ -36,7 +36,7 @@ else:
 
 
 def run_python(
-    *arguments: str, env: Mapping[str, str] | None = None, **options: Any
+    *arguments: str, env: Mapping[str, str] | None = None, home: Path = HOME, **options: Any
 ) -> subprocess.CompletedProcess[Any]:
     """Run this Python with ``-m MODULE ARGS`` or ``-c CODE ARGS``, isolated.
 
@@ -45,6 +45,7 @@ def run_python(
 
     Args:
         env: the environment; this process's without it.
+        home: the folder in which `zoo` and `export` lie.
         options: of `subprocess.run`.
     Raises: what `subprocess.run` raises.
     """
@@ -54,7 +55,7 @@ def run_python(
     named = variables.pop("PYTHONPATH", "").split(os.pathsep)
     here = os.path.realpath(options.get("cwd") or os.curdir)
     kept = [path for path in named if os.path.isabs(path) and os.path.realpath(path) != here]
-    places = os.pathsep.join([str(HOME), *kept])
+    places = os.pathsep.join([str(home), *kept])
     command = [sys.executable, "-P", "-c", _BOOT, places, *arguments]
     return subprocess.run(command, env={**variables, _SAFE: "1"}, **options)
 

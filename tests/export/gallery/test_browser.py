@@ -28,7 +28,7 @@ def own_export(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def visited(browser_needed: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def visited(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a visitor of two models met."""
     root = tmp_path_factory.mktemp("served")
     bundled = root / "exported"
@@ -139,7 +139,9 @@ def exports(browser_needed: None, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.slow
-def test_every_file_of_every_bundled_model_passes_on_wasm_and_two_on_webgpu(exports: Path) -> None:
+def test_every_file_of_every_bundled_model_passes_on_wasm_and_two_on_webgpu(
+    exports: Path, web_runtime: None
+) -> None:
     with bench(exports) as (browser, about):
         for name in BUNDLED:
             model = zoo.create_model(name, pretrained=True).eval()
@@ -149,7 +151,9 @@ def test_every_file_of_every_bundled_model_passes_on_wasm_and_two_on_webgpu(expo
 
 
 @pytest.mark.slow
-def test_every_bundled_model_has_a_page_that_proves_it(exports: Path, tmp_path: Path) -> None:
+def test_every_bundled_model_has_a_page_that_proves_it(
+    exports: Path, web_runtime: None, tmp_path: Path
+) -> None:
     by_name, *others = BUNDLED  # one is exported by the gallery itself
     write_gallery([by_name, *(str(exports / name) for name in others)], tmp_path / "gallery")
     models = [{"slug": name, "samples": 10, "brief": True} for name in BUNDLED]
