@@ -34,10 +34,11 @@ def node_needed() -> None:
 @pytest.fixture(scope="session")
 def tarball(browser_needed: None) -> Path:
     """onnxruntime-web in the home of the session, from the home and the network outside."""
+    variables = outside()
     with pytest.MonkeyPatch.context() as patch:
-        for name in set(os.environ) - set(outside()):
+        for name in set(os.environ) - set(variables):
             patch.delenv(name)
-        for name, value in outside().items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         data = runtime._cached()
     path = home() / "web" / runtime._TARBALL
