@@ -95,6 +95,7 @@ class ArtefactWriter:
         self.attestation: dict[str, Any] = {}
         self._programs: dict[Axes, ExportedProgram] = {}
         self._proto: onnx.ModelProto | None = None
+        self._float32_top1: float | None = None
 
     def write(
         self, formats: Iterable[str], precisions: Iterable[str], extras: Iterable[str]
@@ -196,7 +197,10 @@ class ArtefactWriter:
 
         eager, output = eager_runner(self.model, self.form.outputs), self.form.outputs[0]
         session = open_onnx(self._path(file))
-        found = top1_loss(session.run, lambda x: eager(x)[output], self.cfg, self.own)
+        found = top1_loss(
+            session.run, lambda x: eager(x)[output], self.cfg, self.own, self._float32_top1
+        )
+        self._float32_top1 = found.get("float32_top1_percent")
         loss = found["top1_loss_points"]
         if loss is not None and loss > self.spec.int8_top1_loss and not self.allow_drift:
             raise ParityError(

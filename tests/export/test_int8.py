@@ -160,6 +160,8 @@ def test_the_loss_is_what_is_right_without_int8_less_what_is_right_with_it() -> 
         "data": "toy", "images": 4, "top1_percent": 25.0, "float32_top1_percent": 100.0,
         "top1_loss_points": 75.0,
     }  # fmt: skip
+    again = top1_loss(always_the_second, None, cfg, OwnImages((), labelled), known=75.0)
+    assert again["top1_loss_points"] == 50.0  # the model is not run again
 
 
 def test_an_int8_file_that_loses_accuracy_is_not_written(tmp_path: Path) -> None:
