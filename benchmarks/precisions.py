@@ -9,6 +9,7 @@ nothing and is not measured. About half a minute for a small model, several for 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from zoo.files.json_text import to_json
 from zoo.files.local import write_text
 from zoo.files.provenance import provenance
 
+from . import tables
+
+FILE = "precisions.json"
+COMMAND = "python -m benchmarks.precisions"
 RANDOM = ("convit_tiny", "conv_attention_vit_tiny", "alternet_18", "fcvit_b12")
 
 
@@ -44,11 +49,15 @@ def _build(name: str) -> Any:
     return zoo.create_model(name, pretrained=True)
 
 
-def _loss(run: Any, eager: Any, cfg: PretrainedCfg) -> float | None:
-    """Points of accuracy on the validation part of the weights' own data; None without any."""
-    found = top1_loss(run, lambda batch: eager(batch)["logits"], cfg)
-    points: float | None = found["top1_loss_points"]
-    return points
+def _losses(runs: dict[str, Any], eager: Any, cfg: PretrainedCfg) -> dict[str, float | None]:
+    """Points of top-1 that each loses on the validation part of the weights' own data; None
+    without any."""
+    losses, known = {}, None
+    for precision, run in runs.items():
+        found = top1_loss(run, lambda batch: eager(batch)["logits"], cfg, known=known)
+        known = found.get("float32_top1_percent")
+        losses[precision] = found["top1_loss_points"]
+    return losses
 
 
 def measure(name: str, rounds: int = 50, seconds: float = 10.0) -> dict[str, Any]:
@@ -59,19 +68,21 @@ def measure(name: str, rounds: int = 50, seconds: float = 10.0) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "out"
         spec = ExportSpec(batches=(1,))
-        export.export_model(model, home, ["onnx"], spec, precisions=list(PRECISIONS))
+        export.export_model(
+            model, home, ["onnx"], spec, precisions=list(PRECISIONS), allow_drift=True
+        )
         files = {precision: home / file for precision, file in PRECISIONS.items()}
         sessions = {p: open_onnx(path, threads=1) for p, path in files.items()}
         generator = np.random.Generator(np.random.PCG64(0))
         x = generator.standard_normal((1, cfg.input.in_chans, *cfg.input.size), dtype=np.float32)
         runs = {p: lambda session=s: session.run(x) for p, s in sessions.items()}
         times = measure_rounds(runs, rounds, limit_s=seconds)
-        eager = eager_runner(model)
+        losses = _losses({p: s.run for p, s in sessions.items()}, eager_runner(model), cfg)
         rows = [
             {
                 "precision": precision,
                 "size_bytes": path.stat().st_size,
-                "top1_loss_points": _loss(sessions[precision].run, eager, cfg),
+                "top1_loss_points": losses[precision],
                 **times[precision].to_dict(),
                 "of_float32": ratio_of(times[precision], times["float32"]).to_dict(),
             }
@@ -99,6 +110,15 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def part() -> str:
+    """The table in docs/performance.md."""
+    if not (tables.MEASURED / FILE).is_file():
+        return f"Not measured yet: `{COMMAND} --out model_cards/measured/{FILE}`."
+    found = json.loads((tables.MEASURED / FILE).read_text(encoding="utf-8"))
+    where = f"{found['machine']['cpu']}, batch 1, one thread, by `{found['command']}`."
+    return f"{table(found['models'])}\n\n{where}"
+
+
 def main() -> None:
     """Measure, write after each model, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -108,7 +128,7 @@ def main() -> None:
     found = []
     for name in options.models:
         found.append(measure(name))
-        how = {**provenance(0), "command": "python -m benchmarks.precisions"}
+        how = {**provenance(0), "command": COMMAND}
         if options.out:
             content = {"threads": 1, "batch": 1, "models": found, **how}
             write_text(options.out, to_json(content, indent=1) + "\n")

@@ -17,7 +17,7 @@ from typing import Any
 import zoo
 from zoo.catalog.registry import families
 
-from . import batch_pages, documents, reliability, suite
+from . import batch_pages, documents, precisions, reliability, suite
 from .marked import Part, renew
 from .own_pictures import RUNS
 
@@ -231,7 +231,11 @@ DOCUMENTS: dict[str, dict[str, Part]] = {
     "docs/goldens.md": {"goldens": goldens},
     "docs/evaluation.md": {"run": evaluation_run},
     "docs/parity.md": {"run": parity_run, "files": parity_of_all},
-    "docs/performance.md": {**documents.PARTS, "batch": batch_pages.speed},
+    "docs/performance.md": {
+        **documents.PARTS,
+        "batch": batch_pages.speed,
+        "precisions": precisions.part,
+    },
     "docs/scale.md": {"batch-cost": batch_pages.cost},
     "docs/reliability.md": {"reliability": reliability.part},
     "docs/testing.md": suite.PARTS,

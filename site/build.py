@@ -160,8 +160,8 @@ def _write_gallery(out: Path) -> None:
     }
     bundled = [name for name, weights in records.items() if weights and weights.bundled]
     write_gallery(
-        bundled, out, smallest=True, docs="../index.html",
-        on_model=lambda name: print(f"gallery: {name}"),
+        bundled, out, smallest=True, docs="../index.html", cards="../model_cards/",
+        on_model=lambda name: print(f"gallery: {name}", flush=True),
     )  # fmt: skip
 
 

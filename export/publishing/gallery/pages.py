@@ -36,7 +36,7 @@ class Page:
         name, about: as headings say it.
         chips: short facts, as "310,150 parameters".
         recorded: parity as the export measured it, in words.
-        card: whether card.md lies in its folder.
+        card: address of its model card, from its folder, or "".
         reference: what a reader would pass to `zoo.create_model`, or "".
         picture: width and height of picture.png, and what it shows.
         webgpu_bytes: of the runtime that WebGPU takes.
@@ -48,7 +48,7 @@ class Page:
     about: str
     chips: tuple[str, ...]
     recorded: str
-    card: bool
+    card: str
     reference: str
     picture: tuple[int, int, str]
     webgpu_bytes: int
@@ -135,6 +135,16 @@ def model_page(page: Page, pages: Sequence[Page], facts: Mapping[str, Any], docs
     )  # fmt: skip
 
 
+def card_page(page: Page, pages: Sequence[Page], content: str, docs: str = "") -> str:
+    """The page of a model card. content: HTML, as `card_html` makes it."""
+    crumb = f'<p class="crumb"><a href="index.html">{_breakable(page.name)}</a></p>'
+    return _frame(
+        pages, page.slug, "../../", docs, title=f"Model card of {escape(page.name)} · ConvAttn Zoo",
+        description=f"The model card of {escape(page.name)}.", head="",
+        body=f'{crumb}<article class="panel card">{content}</article>',
+    )  # fmt: skip
+
+
 def _rest(facts: Mapping[str, Any]) -> int:
     return sum(file["bytes"] for name, file in facts["files"].items() if name != "float32")
 
@@ -142,7 +152,7 @@ def _rest(facts: Mapping[str, Any]) -> int:
 def _links(page: Page, facts: Mapping[str, Any]) -> str:
     file = facts["files"]["float32"]
     links = [
-        *([("card.md", "Model card")] if page.card else []),
+        *([(page.card, "Model card")] if page.card else []),
         (file["file"], f"ONNX file ({megabytes(file['bytes'])})"),
         ("parity.json", "parity.json"),
     ]

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from zoo.errors import ConfigError, UnknownModelError
 from zoo.files.json_text import to_json
 from zoo.files.staging import staged_directory
 
-from ...cards import bundle_facts, render_card
 from ...parity.report import ParityReport, read_report
+from .card import card_html, read_card
 from .collecting import ATTENTION, VECTORS, Collected, collect
 from .facts import PREPROCESS, model_facts, read_samples, write_preprocessing
-from .pages import TEMPLATES, WEB, Page, index_page, model_page
+from .pages import TEMPLATES, WEB, Page, card_page, index_page, model_page
 from .picture import SIZE, write_picture
 from .runtime import VERSION, WEBGPU, runtime_files
 
+CARD_PAGE = "card.html"  # of a directory that has a card
 MARK = "convattn-gallery"  # in the README of every gallery: what may be replaced
 _SPACE = """---
 title: ConvAttn Zoo
@@ -62,6 +63,7 @@ def write_gallery(
     runtime: str | Path | None = None,
     smallest: bool = False,
     docs: str = "",
+    cards: str = "",
     on_model: Callable[[str], None] = lambda name: None,
 ) -> Gallery:
     """Write a folder to serve from any path, as GitHub Pages or a static Space.
@@ -74,6 +76,8 @@ def write_gallery(
         runtime: the tarball of onnxruntime-web; None fetches it through npm once.
         smallest: pack the runtime as small as it gets: see `runtime_files`.
         docs: address of documentation, relative to `out`, that every page links to.
+        cards: address of a folder, relative to `out`, with the card NAME.html of every model that
+            is given by its name. A directory shows its own README.md as a page.
         on_model: told the name of every model when its work begins.
     Raises: ConfigError, ImageError, NotFoundError, and the errors of `runtime_files` and `collect`.
     """
@@ -83,7 +87,7 @@ def write_gallery(
     place = _checked(Path(out).absolute())
     own = runtime_files(Path(runtime) if runtime else None, smallest)
     with staged_directory(place, replace=True, keep=False) as folder:
-        loads = _write(folder, references, own, paths, docs, on_model)
+        loads = _write(folder, references, own, paths, docs, cards, on_model)
     return Gallery(Path(out), loads)
 
 
@@ -104,24 +108,33 @@ def _write(
     runtime: Mapping[str, bytes],
     samples: Sequence[Path] | None,
     docs: str,
+    cards: str,
     on_model: Callable[[str], None],
 ) -> dict[str, int]:
     first = _write_assets(folder, runtime)
-    pages: dict[str, tuple[Page, dict[str, Any]]] = {}
+    pages: dict[str, tuple[Page, dict[str, Any], str]] = {}
     for reference in references:
         on_model(reference)
+        by_name = kind_of(reference) == "name"
+        card = "" if by_name else read_card(Path(reference))
         page, facts = _write_model(folder, reference, runtime, samples, first, set(pages))
-        pages[page.slug] = page, facts
-    listed = [page for page, _ in pages.values()]
-    for page, facts in pages.values():
+        published = f"../../{cards}{page.name}.html" if cards and by_name else ""
+        address = CARD_PAGE if card else published
+        pages[page.slug] = replace(page, card=address), facts, card
+    listed = [page for page, _, _ in pages.values()]
+    for page, facts, card in pages.values():
+        place = folder / "models" / page.slug
         text = model_page(page, listed, facts, docs)
-        (folder / "models" / page.slug / "index.html").write_text(text, encoding="utf-8")
+        (place / "index.html").write_text(text, encoding="utf-8")
+        if card:
+            text = card_page(page, listed, card_html(card), docs)
+            (place / CARD_PAGE).write_text(text, encoding="utf-8")
     (folder / "index.html").write_text(index_page(listed, docs), encoding="utf-8")
     (folder / ".nojekyll").touch()  # GitHub Pages then serves the files as they are
     count = f"{len(listed)} models" if len(listed) > 1 else listed[0].name
     text = _SPACE.format(title="ConvAttn Zoo", count=count, version=VERSION)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return {page.name: facts["first_load_bytes"] for page, facts in pages.values()}
+    return {page.name: facts["first_load_bytes"] for page, facts, _ in pages.values()}
 
 
 def _write_assets(folder: Path, runtime: Mapping[str, bytes]) -> int:
@@ -201,7 +214,6 @@ def _page(
         record = get_record(cfg.architecture)
     except UnknownModelError:
         record = None
-    (place / "card.md").write_text(render_card(bundle_facts(cfg, record, report)), encoding="utf-8")
     own = sum(p.numel() for p in collected.model.parameters())
     macs = read_costs().get(cfg.architecture, {}).get("macs", 0) if not cfg.model_args else 0
     height, width = cfg.input.size
@@ -218,7 +230,7 @@ def _page(
     about = _sentence(record.family.summary if record else f"{cfg.architecture}, built by timm")
     by_name = kind_of(reference) == "name"
     return Page(
-        slug, cfg.name, about, chips, _recorded(report), True, reference if by_name else "",
+        slug, cfg.name, about, chips, _recorded(report), "", reference if by_name else "",
         picture, webgpu_bytes, _int8(report),
     )  # fmt: skip
 

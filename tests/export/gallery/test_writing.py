@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from PIL import Image
 
 import zoo
 from export import export_model
-from export.publishing.gallery import runtime, write_gallery, writing
+from export.publishing.gallery import card, runtime, write_gallery, writing
 from export.publishing.gallery.pages import Page, index_page
-from zoo.errors import ConfigError, IntegrityError, ZooError
+from zoo.errors import ConfigError, IntegrityError, WeightsFileError, ZooError
 from zoo.files.local import sha256_file
 
 LABELS = ("<script>alert(1)</script>", "猫", "a & b")
@@ -74,8 +75,57 @@ def test_every_path_is_relative_so_that_any_sub_path_serves(gallery: Path) -> No
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+CARD = """---
+license: mit
+---
+# Mine & yours
+
+See [the data](data/list.csv), [its page](https://example.org/a?b=1) and ![a picture](x.png).
+
+<script>alert(1)</script>
+
+| a | b |
+|---|---|
+| 1 | <b>2</b> |
+
+```bash
+convattn predict . photo.png
+```
+"""
+
+
+def test_a_card_in_a_directory_is_a_page_of_its_own(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "runtime_files", fake_runtime)
+    mine = tmp_path / "mine"
+    shutil.copytree(exported, mine)
+    (mine / "README.md").write_text(CARD, encoding="utf-8")
+    write_gallery([str(mine), "resnet_nano.digits"], tmp_path / "out", cards="../cards/")
+    place = tmp_path / "out" / "models" / "convit_nano"
+    html = (place / "card.html").read_text(encoding="utf-8")
+    assert "license: mit" not in html
+    assert "<h1>Mine &amp; yours</h1>" in html
+    assert 'href="data/list.csv"' not in html
+    assert '<a href="https://example.org/a?b=1">its page</a> and a picture.' in html
+    assert "<script>alert" not in html
+    assert "<td>&lt;b&gt;2&lt;/b&gt;</td>" in html
+    assert '<a href="card.html">Model card</a>' in (place / "index.html").read_text("utf-8")
+    named = tmp_path / "out" / "models" / "resnet_nano.digits" / "index.html"
+    assert 'href="../../../cards/resnet_nano.digits.html"' in named.read_text("utf-8")
+
+
+def test_a_card_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    assert card.read_card(tmp_path) == ""
+    (tmp_path / "README.md").write_bytes(b"a" * (2**20 + 1))
+    with pytest.raises(WeightsFileError, match="model card"):
+        card.read_card(tmp_path)
+    (tmp_path / "README.md").write_bytes(b"caf\xe9 ---\n")  # Latin-1
+    assert card.read_card(tmp_path) == "caf\ufffd ---\n"
+
+
 def test_pages_lead_to_the_documentation_that_they_are_told_of() -> None:
-    page = Page("a", "a_b.c", "", (), "", False, "", (4, 3, ""), 0, "")
+    page = Page("a", "a_b.c", "", (), "", "", "", (4, 3, ""), 0, "")
     assert 'href="../index.html"' in index_page([page], "../index.html")
     assert "Documentation" not in index_page([page])
     assert "<h2>a_<wbr>b.<wbr>c</h2>" in index_page([page])
