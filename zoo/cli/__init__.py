@@ -23,6 +23,7 @@ _REQUIRED = {
     **{name: name for name in ("torch", "timm", "huggingface_hub", "safetensors", "einops")},
     **{name: name for name in ("onnx", "onnxscript", "onnxruntime", "numpy", "rich")},
     "PIL": "pillow",
+    "markdown_it": "markdown-it-py",
 }  # import name -> distribution
 
 OUTPUT_CLOSED = 141  # as shells see a program that SIGPIPE ended

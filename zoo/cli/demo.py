@@ -1,4 +1,4 @@
-"""demo: the whole way on bundled weights and real scans, in under a minute."""
+"""demo: the whole way on bundled weights and real images, in under a minute."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..evaluation.predictor import Prediction, Predictor
 
 
-MODELS = ("convit_nano", "conv_attention_vit_nano")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DATA = "fashion_mnist"
+MODELS = (f"convit_nano.{DATA}", f"alternet_nano.{DATA}")
 
 
 @click.command("demo")
@@ -35,46 +35,37 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Folder of images; default: the example scans of the repository.",
+    help="Folder of images; default: one of every class that training has never seen.",
 )
 def demo_command(out: Path, images: Path | None) -> None:
-    """Load bundled weights, classify real scans, export, verify, compare, and draw."""
+    """Load bundled weights, classify real images, export, verify, compare, and draw."""
+    from ..catalog.tables import DATA_SETS, sample_images
     from ..data.image_listing import list_folder
     from ..files.local import make_directory
 
     started = time.perf_counter()
-    files = list_folder(images or _examples()).paths
+    files = list_folder(images).paths if images else [str(file) for file in sample_images(DATA)]
+    names = [Path(file).name for file in files] if images else list(DATA_SETS[DATA].labels)
     make_directory(out)
     _step("1. Load the bundled weights")
     models = {name: _load(name) for name in MODELS}
-    _step(f"2. Classify {len(files)} real scans that training has never seen")
+    _step(f"2. Classify {len(files)} images" + ("" if images else " that training has never seen"))
     from ..evaluation.predictor import Predictor
 
     eager = {name: Predictor.from_model(model) for name, model in models.items()}
     answers = {name: predictor.predict(files) for name, predictor in eager.items()}
-    _show_answers(files, answers)
+    _show_answers(names, answers)
     _step("3. Export to ONNX and TorchScript; every file is compared with a float64 reference")
     for name, model in models.items():
         _export(model, out / name)
-    _step("4. Run the exported files on the same scans")
+    _step("4. Run the exported files on the same images")
     _compare(files, eager, answers, out)
     _step("5. Draw")
-    _draw(files, models["convit_nano"], answers, out)
+    _draw(files, names, models[MODELS[0]], answers, out)
     _step("Everything is here")
     for line in _places(out):
         click.echo(f"  {line}")
     click.echo(f"done in {time.perf_counter() - started:.0f} s")
-
-
-def _examples() -> Path:
-    from ..errors import NotFoundError
-
-    if not EXAMPLES.is_dir():
-        raise NotFoundError(
-            "the example scans are part of the repository, not of the installed package; pass "
-            "--images DIR, or run the demo in a clone",
-        )
-    return EXAMPLES
 
 
 def _step(text: str) -> None:
@@ -91,18 +82,18 @@ def _load(name: str) -> nn.Module:
     return model
 
 
-def _show_answers(files: list[str], answers: dict[str, list[Prediction]]) -> None:
+def _show_answers(names: list[str], answers: dict[str, list[Prediction]]) -> None:
     rows = [
         (
-            Path(file).name,
+            name,
             *(
                 f"{found[i].label} ({100 * found[i].probabilities[0]:.0f} %)"
                 for found in answers.values()
             ),
         )
-        for i, file in enumerate(files)
+        for i, name in enumerate(names)
     ]
-    click.echo(table(("scan", *answers), rows))
+    click.echo(table(("image", *answers), rows))
 
 
 def _export(model: nn.Module, out: Path) -> None:
@@ -154,7 +145,11 @@ def _median_ms(run: Callable[[], Any]) -> float:
 
 
 def _draw(
-    files: list[str], model: nn.Module, answers: dict[str, list[Prediction]], out: Path
+    files: list[str],
+    names: list[str],
+    model: nn.Module,
+    answers: dict[str, list[Prediction]],
+    out: Path,
 ) -> None:
     import torch
 
@@ -162,7 +157,7 @@ def _draw(
     from ..data.preprocessing import preprocess, read_image
 
     images = [read_image(file) for file in files]
-    plot_predictions(images, answers, out / "predictions.png")
+    plot_predictions(images, names, answers, out / "predictions.png")
     cfg = model.pretrained_cfg
     x = torch.from_numpy(preprocess(files[-1], cfg.input))[None]
     values = gates(model)
@@ -179,8 +174,8 @@ def _draw(
 
 def _places(out: Path) -> list[str]:
     return [
-        f"{out}/predictions.png      the scans and the answers",
-        f"{out}/gpsa.png             GPSA's gates and attention",
+        f"{out}/predictions.png   the images and the answers",
+        f"{out}/gpsa.png          GPSA's gates and attention",
         *(
             f"{out}/{name}/   ONNX, TorchScript, weights, test vectors, parity.json"
             for name in MODELS
@@ -190,22 +185,27 @@ def _places(out: Path) -> list[str]:
 
 
 def plot_predictions(
-    images: Sequence[Any], predictions: dict[str, Sequence[Prediction]], path: str | Path
+    images: Sequence[Any],
+    titles: Sequence[str],
+    predictions: dict[str, Sequence[Prediction]],
+    path: str | Path,
 ) -> None:
     """One column per image: the image, and under it a bar per model with label and probability.
 
     Args:
         images: PIL images.
+        titles: what each is.
         predictions: model name -> one prediction per image.
     Raises: MissingDependencyError without matplotlib, ResourceError.
     """
     count, names = len(images), list(predictions)
-    figure = new_figure(1.05 * count + 2.2, 1.5 + 0.55 * len(names))
+    figure = new_figure(1.2 * count + 2.4, 1.5 + 0.55 * len(names))
     axes = figure.subplots(
         1 + len(names), count, squeeze=False, height_ratios=[2.2] + [1] * len(names)
     )
     for column, image in enumerate(images):
-        axes[0, column].imshow(image, interpolation="nearest")
+        axes[0, column].imshow(image, interpolation="nearest", cmap="gray")
+        axes[0, column].set_title(titles[column], fontsize=8, color=INK)
         for row, name in enumerate(names, start=1):
             found = predictions[name][column]
             cell = axes[row, column]
@@ -214,7 +214,7 @@ def plot_predictions(
             cell.set_ylim(-1.1, 0.5)
             cell.text(
                 0.5, -0.72, f"{found.label}  {100 * found.probabilities[0]:.0f} %",
-                ha="center", va="center", color=INK, fontsize=8,
+                ha="center", va="center", color=INK, fontsize=7,
             )  # fmt: skip
     for row, name in enumerate(names, start=1):
         axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=INK)
@@ -222,7 +222,7 @@ def plot_predictions(
         cell.set_xticks([])
         cell.set_yticks([])
         cell.spines[:].set_visible(False)
-    figure.suptitle("Real scans from the test part, and what each model answers", fontsize=10)
+    figure.suptitle("Images that training has never seen, and what each model answers", fontsize=10)
     save(figure, path)
 
 
@@ -263,7 +263,7 @@ def plot_gpsa(
                 cell.set_title(f"head {head}", fontsize=8, color=INK)
     axes[0, 0].set_title("query patch", fontsize=8, color=INK)
     axes[0, 1].set_title("gate per head\n(1 = position only)", fontsize=8, color=INK)
-    figure.suptitle("GPSA on one scan: gates, and attention from the central patch", fontsize=10)
+    figure.suptitle("GPSA on one image: gates, and attention from the central patch", fontsize=10)
     save(figure, path)
 
 
