@@ -9,7 +9,6 @@ from typing import Any
 from zoo.analysis._figure import INK, MUTED, SERIES, new_figure, save, tidy
 
 _FLOOR = 1e-12  # where an exact result is drawn on the logarithmic axis
-_KINDS = ("noise", "real", "constant", "extreme")
 
 
 def draw_parity(
@@ -33,13 +32,15 @@ def draw_parity(
         _draw_nodes(below, per_node)
     else:
         axes = figure.subplots()
+    kinds = dict.fromkeys(row["inputs"] for row in report["rows"])
+    colours = {kind: SERIES[i % len(SERIES)] for i, kind in enumerate(kinds)}
     for line, entries in enumerate(groups.values()):
-        _draw_candidate(axes, line, entries)
+        _draw_candidate(axes, line, entries, colours)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlabel("largest absolute error\n(long bar: limit; short bar: eager float32)")
-    _legend(axes, {row["inputs"] for row in report["rows"]})
+    _legend(axes, colours)
     passed = "passes" if report["passed"] else "FAILS"
     axes.set_title(f"{report['name']} {report['version']}: {passed}".replace("  ", " "))
     tidy(axes)
@@ -53,7 +54,9 @@ def _label(row: dict[str, Any]) -> str:
     return " ".join(part for part in (*parts, f"on {row['provider']}") if part)
 
 
-def _draw_candidate(axes: Any, line: int, entries: list[dict[str, Any]]) -> None:
+def _draw_candidate(
+    axes: Any, line: int, entries: list[dict[str, Any]], colours: dict[str, str]
+) -> None:
     for entry in entries:
         if entry["limit"] is not None:
             axes.plot([entry["limit"]] * 2, [line - 0.3, line + 0.3], color=MUTED, lw=1.2)
@@ -61,17 +64,16 @@ def _draw_candidate(axes: Any, line: int, entries: list[dict[str, Any]]) -> None
         axes.plot([eager], [line], marker="|", color=INK, markersize=5, lw=0)
         error = entry["max_abs_error"]
         shown = max(error, _FLOOR) if error is not None else math.nan
-        colour = SERIES[_KINDS.index(entry["inputs"]) % len(SERIES)]
+        colour = colours[entry["inputs"]]
         marker = "o" if entry["passed"] else "X"
         axes.plot([shown], [line], marker=marker, color=colour, markersize=4, alpha=0.7, lw=0)
 
 
-def _legend(axes: Any, kinds: set[str]) -> None:
+def _legend(axes: Any, colours: dict[str, str]) -> None:
     """What the colours mean, above the candidates."""
-    for number, kind in enumerate(_KINDS):
-        if kind in kinds:
-            axes.plot([], [], "o", color=SERIES[number], markersize=4, label=kind)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.12), ncols=4, frameon=False)
+    for kind, colour in colours.items():
+        axes.plot([], [], "o", color=colour, markersize=4, label=kind)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.12), ncols=5, frameon=False)
 
 
 def _draw_nodes(axes: Any, found: dict[str, Any]) -> None:
