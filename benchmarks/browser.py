@@ -29,8 +29,9 @@ import numpy as np
 import zoo
 from export import ExportSpec, ParityReport, export_model
 from export.formats.axes import axes_of
+from export.formats.extras import extra_file, extras_in
 from export.formats.metadata import describe
-from export.formats.outputs import attention_form, own_form
+from export.formats.outputs import form_with, own_form
 from export.graph.preprocessing import IMAGE_NAME
 from export.parity.compare import check_named
 from export.parity.images import compare_images
@@ -39,7 +40,7 @@ from export.parity.report import ParityRow
 from export.publishing.gallery.collecting import has_attention
 from export.publishing.gallery.pages import WEB
 from export.publishing.gallery.runtime import PACKAGE, VERSION, runtime_files
-from export.spec import EXTRA_FILES, INPUT_NAME, PRECISIONS, precision_of
+from export.spec import INPUT_NAME, PRECISIONS, precision_of
 from zoo.files.local import sha256_file, write_text
 from zoo.files.provenance import package_versions, provenance
 
@@ -167,13 +168,13 @@ def measure(
     proofs: dict[str, Any] = {}
     for file in _files(folder, backend, about):
         run = BrowserFile(browser, f"{folder.name}/{file}", backend, about)
-        if file == EXTRA_FILES["preprocessing"]:
+        if file == extra_file("preprocessing"):
             made, levels = compare_images(run, file, plain.form, cfg.input, spec)  # type: ignore[arg-type]
             proofs[file] = {**run.attestation, "grey_levels_from_pillow": levels}
         else:
             references = plain
-            if file == EXTRA_FILES["attention"]:
-                references = References(attention_form(model), cfg, spec, axes)
+            if extras_in(file):
+                references = References(form_with(model, extras_in(file)), cfg, spec, axes)
             made = check_named(
                 run.run_named, references.at(cfg.input.size), file, backend, spec,
                 precision_of(file),

@@ -23,13 +23,14 @@ from zoo.files.manifest import Manifest, make_manifest, read_manifest
 from zoo.files.staging import carry, holds, require_free, staged_directory
 from zoo.weights.safetensors_file import weights_bytes
 
+from .formats.extras import extra_file
 from .formats.metadata import describe_for
 from .formats.triton import FOLDER as TRITON
 from .formats.triton import repository_file, write_triton
 from .parity.calibration import own_images
 from .parity.report import ParityReport, require_parity
 from .parity.stored import write_test_data
-from .spec import EXTRA_FILES, FORMATS, PRECISIONS, SERVING, ExportSpec
+from .spec import FORMATS, PRECISIONS, SERVING, ExportSpec
 from .writer import ArtefactWriter, check_exportable, check_names
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def export_model(
         formats: of "onnx", "torchscript", "pt2" and "aoti".
         spec: with `img_size` and `dynamic_size` among its settings.
         precisions: further ONNX files, of "float16", "int8" (dynamic) and "int8-static".
-        extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing".
+        extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing", or
+            several of them in one, as "preprocessing+attention" (see `formats.extras`).
         calibration: folder of images for static int8; None takes images that ship with us.
         data: labelled images with the model's classes, as `zoo.data.open_dataset` takes them: the
             training part calibrates static int8 unless `calibration` does, and an int8 file may
@@ -97,7 +99,7 @@ def export_model(
         ConfigError; NotFoundError, ImageError and DatasetError for `calibration` and `data`.
     """
     spec = spec or ExportSpec()
-    _check_request(formats, precisions, extras, serving)
+    _check_request(formats, precisions, serving)
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)
@@ -124,12 +126,9 @@ def export_model(
     return ExportResult(out, report, manifest)
 
 
-def _check_request(
-    formats: Sequence[str], precisions: Sequence[str], extras: Sequence[str], serving: str
-) -> None:
+def _check_request(formats: Sequence[str], precisions: Sequence[str], serving: str) -> None:
     check_names("formats", formats, FORMATS)
     check_names("precisions", precisions, PRECISIONS)
-    check_names("extras", extras, EXTRA_FILES)
     check_names("serving", [serving] if serving else [], SERVING)
     if serving and "onnx" not in formats:
         raise ConfigError("triton serves the float32 ONNX file; add the format onnx")
@@ -140,9 +139,10 @@ def _check_request(
 def _requested(
     formats: Sequence[str], precisions: Sequence[str], extras: Sequence[str]
 ) -> set[str]:
-    """The exported files that will be written."""
-    chosen = ((FORMATS, formats), (PRECISIONS, precisions), (EXTRA_FILES, extras))
-    return {files[name] for files, names in chosen for name in names}
+    """The exported files that will be written. Raises: ConfigError for unknown extras."""
+    chosen = ((FORMATS, formats), (PRECISIONS, precisions))
+    files = {files[name] for files, names in chosen for name in names}
+    return files | {extra_file(extra) for extra in extras}
 
 
 def _check_place(

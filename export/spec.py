@@ -74,8 +74,6 @@ PRECISIONS = {
 }
 _KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
 SERVING = ("triton",)
-EXTRAS = ("embeddings", "features", "attention", "preprocessing")
-EXTRA_FILES = {extra: f"onnx/model_{extra}.onnx" for extra in EXTRAS}
 
 
 def precision_of(file: str) -> str:

@@ -19,14 +19,15 @@ from zoo.files.stages import stage
 
 from .formats.axes import Axes, axes_of
 from .formats.capture import capture
+from .formats.extras import extra_file, extras_in
 from .formats.made_before import graph_made_before
 from .formats.metadata import metadata_of
-from .formats.onnx_file import save_onnx, translate, weights_size, write_onnx
-from .formats.outputs import Form, attention_form, embedding_form, feature_form, own_form
+from .formats.onnx_file import save_onnx, translate, weights_size
+from .formats.outputs import form_with, own_form
 from .graph.checks import check_size
 from .parity.measure import References, check_file
 from .parity.report import ParityReport, ParityRow
-from .spec import _KINDS, EXTRA_FILES, FORMATS, PRECISIONS, ExportSpec, precision_of
+from .spec import _KINDS, FORMATS, PRECISIONS, ExportSpec, precision_of
 
 if TYPE_CHECKING:
     import onnx
@@ -165,29 +166,34 @@ class ArtefactWriter:
             accurate = loss is None or loss <= self.spec.int8_top1_loss
         self._judge(file, self.references, notes, accurate)
 
-    def write_extra(self, name: str) -> None:
-        """One of `EXTRAS`, in float32."""
-        file = EXTRA_FILES[name]
-        stage(file, "capturing and translating")
-        if name == "preprocessing":
+    def write_extra(self, extra: str) -> None:
+        """One of `EXTRAS`, or several joined by "+", in float32."""
+        file = extra_file(extra)
+        names = extras_in(file)
+        cfg, references, proto = self.cfg, self.references, None
+        if {"embeddings", "features", "attention"} & set(names):
+            stage(file, "capturing and translating")
+            form = form_with(self.model, names)
+            if "embeddings" in names:
+                cfg = replace(cfg, num_classes=0, labels=())
+            references = References(form, cfg, self.spec, self.axes)
+            program = capture(form.module, cfg.input.in_chans, self.axes)
+            proto = translate(program, cfg, self.spec, self.axes, form.outputs)
+        if "preprocessing" in names:
             from .parity.images import write_with_preprocessing
 
+            stage(file, "comparing with float64")
             rows, proof = write_with_preprocessing(
-                self._float32(), self._path(file), file, self.cfg, self.references
-            )
+                proto or self._float32(), self._path(file), file, cfg, references,
+                pixels="pixel_values" in names,
+            )  # fmt: skip
             self.rows += rows
             self.attestation[file] = proof
             return
-        makers = {
-            "embeddings": embedding_form,
-            "features": feature_form,
-            "attention": attention_form,
-        }
-        form: Form = makers[name](self.model)
-        cfg = self.cfg if name != "embeddings" else replace(self.cfg, num_classes=0, labels=())
-        program = capture(form.module, cfg.input.in_chans, self.axes)
-        write_onnx(program, self._path(file), cfg, self.spec, self.axes, form.outputs)
-        self._judge(file, References(form, cfg, self.spec, self.axes))
+        assert proto is not None  # every other extra makes a graph of its own
+        metadata = metadata_of(cfg, self.spec, self.axes, references.form.outputs)
+        save_onnx(proto, self._path(file), metadata, self.spec.opset, cfg.name)
+        self._judge(file, references)
 
     def _accuracy(self, file: str) -> dict[str, Any]:
         """What a file loses on labelled images. Raises: ParityError if that is too much."""

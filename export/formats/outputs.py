@@ -9,7 +9,7 @@ module's name as in `feature_info`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,44 +46,47 @@ def own_form(model: Any) -> Form:
     return Form(model, (EMBEDDING_NAME if embeds else OUTPUT_NAME,))
 
 
-def embedding_form(model: Any) -> Form:
-    """A copy without its classifier. Raises: ExportError for a model that cannot lose it."""
+def form_with(model: Any, extras: Sequence[str]) -> Form:
+    """A model that returns more of itself, in one pass.
+
+    Args:
+        extras: of `EXTRAS`. With "features" the last map of every resolution (FCViT: of every
+            stage) is returned too, with "attention" the matrices of every layer that has
+            `attention_weights`; with "embeddings" all that is of a copy without its classifier.
+    Raises: ExportError for a model that has no such thing.
+    """
+    if "embeddings" in extras:
+        model = _without_classifier(model)
+    outputs = own_form(model).outputs
+    indices: list[int] = []
+    layers: list[str] = []
+    if "features" in extras:
+        indices, names = _feature_maps(model)
+        outputs += tuple(f"features.{name}" for name in names)
+    if "attention" in extras:
+        layers = _attention_layers(model)
+        outputs += tuple(f"attentions.{name}" for name in layers)
+    if not indices and not layers:
+        return Form(model, outputs)
+    return Form(Seen(model, partial(_look, indices=indices, layers=layers)), outputs)
+
+
+def _without_classifier(model: Any) -> Any:
     model = copy.deepcopy(model)
     if not hasattr(model, "reset_classifier"):
         raise ExportError(f"{type(model).__name__} has no reset_classifier, so no embeddings")
     model.reset_classifier(0)
-    return Form(model, (EMBEDDING_NAME,))
+    return model
 
 
-def feature_form(model: Any) -> Form:
-    """Logits, and the last feature of every resolution (FCViT: of every stage)."""
+def _feature_maps(model: Any) -> tuple[list[int], list[str]]:
+    """Numbers and modules of the maps."""
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "head_name"):
         raise ExportError(f"{type(model).__name__} has no feature_info that says what to return")
     from zoo.models._views import last_of_each_resolution
 
     indices = last_of_each_resolution(model.feature_info)
-    names = [model.feature_info[index]["module"] for index in indices]
-    module = _seen(model, partial(_with_features, indices=indices))
-    return Form(module, (*own_form(model).outputs, *(f"features.{name}" for name in names)))
-
-
-def _with_features(model: Any, x: Tensor, indices: list[int]) -> tuple[Tensor, ...]:
-    last, maps = model.forward_intermediates(x, indices)
-    return (model.forward_head(last), *maps)
-
-
-def attention_form(model: nn.Module) -> Form:
-    """Logits, and the attention matrices of every layer that has `attention_weights`.
-
-    Raises: ExportError for a model without such layers.
-    """
-    layers = _attention_layers(model)
-    if not layers:
-        raise ExportError(
-            f"{type(model).__name__} has no layer with attention matrices (attention_weights)"
-        )
-    module = _seen(model, partial(_with_attention, names=layers))
-    return Form(module, (*own_form(model).outputs, *(f"attentions.{name}" for name in layers)))
+    return indices, [model.feature_info[index]["module"] for index in indices]
 
 
 def _attention_layers(model: nn.Module) -> list[str]:
@@ -93,10 +96,15 @@ def _attention_layers(model: nn.Module) -> list[str]:
         inside = any(name.startswith(f"{outer}.") for outer in found)
         if hasattr(module, "attention_weights") and not inside:
             found.append(name)
+    if not found:
+        raise ExportError(
+            f"{type(model).__name__} has no layer with attention matrices (attention_weights)"
+        )
     return found
 
 
-def _with_attention(model: nn.Module, x: Tensor, names: list[str]) -> tuple[Tensor, ...]:
+def _look(model: Any, x: Tensor, indices: list[int], layers: list[str]) -> tuple[Tensor, ...]:
+    """What a model returns, then its maps, then its attention matrices."""
     weights: dict[str, Tensor] = {}
 
     def note(name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -105,24 +113,24 @@ def _with_attention(model: nn.Module, x: Tensor, names: list[str]) -> tuple[Tens
     modules = dict(model.named_modules())
     handles = [
         modules[name].register_forward_pre_hook(partial(note, name), with_kwargs=True)
-        for name in names
+        for name in layers
     ]
     try:
-        logits = model(x)
+        seen = _with_features(model, x, indices) if indices else (model(x),)
     finally:
         for handle in handles:
             handle.remove()
-    return (logits, *(_per_image(weights[name], x.shape[0]) for name in names))
+    return (*seen, *(_per_image(weights[name], x.shape[0]) for name in layers))
+
+
+def _with_features(model: Any, x: Tensor, indices: list[int]) -> tuple[Tensor, ...]:
+    last, maps = model.forward_intermediates(x, indices)
+    return (model.forward_head(last), *maps)
 
 
 def _per_image(weights: Tensor, batch: int) -> Tensor:
     """Windows of an image come as rows of the batch; (B * n, nh, N, N) -> (B, n, nh, N, N)."""
     return weights if weights.shape[0] == batch else weights.unflatten(0, (batch, -1))
-
-
-def _seen(model: nn.Module, look: Any) -> nn.Module:
-
-    return Seen(model, look)
 
 
 class Seen(nn.Module):

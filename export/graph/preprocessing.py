@@ -41,9 +41,12 @@ def preprocessing_graph(spec: InputSpec) -> onnx.ModelProto:
     return with_preprocessing(model, spec)
 
 
-def with_preprocessing(proto: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
+def with_preprocessing(
+    proto: onnx.ModelProto, spec: InputSpec, pixels: bool = False
+) -> onnx.ModelProto:
     """A copy whose input is `image`, uint8 (B, H, W, 3) RGB of any size, one size per batch.
 
+    Args: pixels: whether what the model sees, `pixel_values`, becomes its last output.
     Raises: ExportError for models of other than 1 or 3 channels, or nearest-neighbour resizing.
     """
     from onnx import TensorProto, helper
@@ -60,6 +63,8 @@ def with_preprocessing(proto: onnx.ModelProto, spec: InputSpec) -> onnx.ModelPro
     steps.normalise(spec)
     result = copy.deepcopy(proto)
     nodes = [*steps.nodes, *result.graph.node]
+    if pixels:
+        result.graph.output.append(proto.graph.input[0])
     del result.graph.node[:], result.graph.input[:]
     result.graph.node.extend(nodes)
     result.graph.initializer.extend(steps.constants)

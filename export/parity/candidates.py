@@ -21,6 +21,7 @@ from zoo.files.manifest import Manifest
 from zoo.files.stages import stage
 
 from ..formats.axes import Axes, at_size
+from ..formats.extras import extras_in
 from ..runtime.builtin import OPENVINO, PROVIDERS
 from ..runtime.opening import open_listed, precision_of
 from ..runtime.placement import KNOWN_GAPS, SHAPE_OPERATORS
@@ -34,10 +35,6 @@ from .report import ParityRow
 
 Array = np.ndarray[Any, Any]
 Found = tuple[tuple[ParityRow, ...], dict[str, Any]]
-EXTRA_FILES = {
-    name: f"onnx/model_{name}.onnx"
-    for name in ("embeddings", "features", "attention", "preprocessing")
-}
 _OF_TORCH = ("cpu", "cuda")  # where torch runs too
 _NOT_RUN = "compared when it was written; here there is no reference for its outputs"
 
@@ -138,7 +135,7 @@ def _measure_onnx(bench: Bench, file: str) -> Found:
 
 def _compare(bench: Bench, file: str, session: Session, level: str) -> tuple[ParityRow, ...]:
     """Rows of one opened file at every size; none if no reference can be had."""
-    if file == EXTRA_FILES["preprocessing"]:
+    if "preprocessing" in extras_in(file):
         return _compare_images(bench, file, session, level)
     rows: tuple[ParityRow, ...] = ()
     for references in _references(bench, file, session):
@@ -150,13 +147,16 @@ def _compare(bench: Bench, file: str, session: Session, level: str) -> tuple[Par
 
 
 def _compare_images(bench: Bench, file: str, session: Session, level: str) -> tuple[ParityRow, ...]:
-    """Rows of the file that takes images; without torch none, for their pixels are not stored."""
+    """Rows of a file that takes images; without torch none, for their pixels are not stored."""
     if bench.model is None:
         return ()
-    from ..formats.outputs import own_form
+    from ..formats.outputs import form_with
     from .images import compare_images
 
-    form, input = own_form(bench.model), InputSpec.from_dict(session.metadata["input"])
+    form, input = (
+        form_with(bench.model, extras_in(file)),
+        InputSpec.from_dict(session.metadata["input"]),
+    )
     return compare_images(session, file, form, input, bench.spec, _gpu_tf32(bench), level)[0]
 
 
@@ -183,7 +183,7 @@ def _computed(
     bench: Bench, file: str, outputs: tuple[str, ...], size: tuple[int, int]
 ) -> Mapping[str, Reference]:
     """References computed here, in torch; kept, as levels of one file share them."""
-    from ..formats.outputs import own_form
+    from ..formats.outputs import form_with
 
     key = (outputs, size)
     if key not in bench.computed:
@@ -191,22 +191,11 @@ def _computed(
         if cfg is None:
             raise ConfigError("the model does not say what its input is")
         inputs = make_inputs(at_size(cfg.input, size), bench.spec.seed)
-        maker = _form_makers().get(file, own_form)
-        form = maker(bench.model)
+        form = form_with(bench.model, extras_in(file))
         bench.computed[key] = compute_references(
             form.module, inputs, bench.spec.batches, form.outputs
         )
     return bench.computed[key]
-
-
-def _form_makers() -> dict[str, Any]:
-    from ..formats.outputs import attention_form, embedding_form, feature_form
-
-    return {
-        EXTRA_FILES["embeddings"]: embedding_form,
-        EXTRA_FILES["features"]: feature_form,
-        EXTRA_FILES["attention"]: attention_form,
-    }
 
 
 def _require_placement(file: str, session: Session) -> None:
@@ -214,7 +203,7 @@ def _require_placement(file: str, session: Session) -> None:
     if session.provider == PROVIDERS["cpu"] or precision_of(file) == "int8":
         return
     allowed = set(KNOWN_GAPS)
-    if int(session.metadata.get("size_multiple") or 0) or file == EXTRA_FILES["preprocessing"]:
+    if int(session.metadata.get("size_multiple") or 0) or "preprocessing" in extras_in(file):
         allowed |= SHAPE_OPERATORS
     found = session.attestation.get("elsewhere", [])
     other = [entry for entry in found if entry.partition(" ")[0] not in allowed]

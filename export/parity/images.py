@@ -35,19 +35,27 @@ _SIZES = ((37, 53), (97, 61), (224, 224), (301, 401))  # height and width of the
 
 
 def write_with_preprocessing(
-    proto: onnx.ModelProto, path: Path, file: str, cfg: PretrainedCfg, references: References
+    proto: onnx.ModelProto,
+    path: Path,
+    file: str,
+    cfg: PretrainedCfg,
+    references: References,
+    pixels: bool = False,
 ) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
     """Write the graph that takes images, and compare both its parts.
 
+    Args: pixels: whether the prepared pixels are an output too, the last.
     Returns: rows of the whole graph against float64 on the pixels that its first part makes, and
         what the runtime attests with the grey levels by which these pixels differ from ours.
     Raises: ExportError if they differ by more than a rounding.
     """
     from ..runtime.opening import open_onnx
 
-    metadata = metadata_of(cfg, references.spec, references.axes, references.form.outputs)
+    outputs = (*references.form.outputs, *((INPUT_NAME,) if pixels else ()))
+    metadata = metadata_of(cfg, references.spec, references.axes, outputs)
     metadata["preprocessing"] = "inside"
-    save_onnx(with_preprocessing(proto, cfg.input), path, metadata, references.spec.opset, cfg.name)
+    whole = with_preprocessing(proto, cfg.input, pixels)
+    save_onnx(whole, path, metadata, references.spec.opset, cfg.name)
     session = open_onnx(path)
     rows, levels = compare_images(session, file, references.form, cfg.input, references.spec)
     return rows, {**session.attestation, "grey_levels_from_pillow": levels}
@@ -64,25 +72,26 @@ def compare_images(
 ) -> tuple[tuple[ParityRow, ...], dict[str, dict[str, float]]]:
     """An opened graph that takes images, on four sizes of them.
 
-    Returns: rows against float64 on the pixels that its first part makes, and by how many grey
-        levels these differ from ours, by image size.
+    Returns: rows against float64 on the pixels that its first part makes (which it returns, or
+        else that part alone), and by how many grey levels these differ from ours, by image size.
     Raises: ExportError if they differ by more than a rounding.
     """
     rows: tuple[ParityRow, ...] = ()
     worst: dict[str, dict[str, float]] = {}
     for size in _SIZES:
         images = _images(size)
-        pixels = _run_alone(input, images)
+        made = session.run_named(images)
+        pixels = made[INPUT_NAME] if INPUT_NAME in made else _run_alone(input, images)
         worst[f"{size[0]}x{size[1]}"] = _grey_levels(pixels, images, input)
         kinds = ("real",) * (len(images) - 1) + ("noise",)
         found = compute_references(
             form.module, TestInputs(pixels, kinds), spec.batches, form.outputs
         )
         found = {k: replace(r, inputs=TestInputs(images, kinds)) for k, r in found.items()}
-        made = check_named(
+        compared = check_named(
             session.run_named, found, file, session.provider, spec, tf32=tf32, level=level
         )
-        rows += tuple(replace(row, size=size) for row in made)
+        rows += tuple(replace(row, size=size) for row in compared)
     return rows, worst
 
 

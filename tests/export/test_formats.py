@@ -20,7 +20,7 @@ from torch import nn
 import export
 import zoo
 from export.formats.metadata import describe
-from export.formats.outputs import attention_form
+from export.formats.outputs import form_with
 from export.formats.pt2_file import load_pt2
 from export.graph.preprocessing import with_preprocessing
 from export.runtime.opening import open_onnx
@@ -285,7 +285,7 @@ def test_attention_rows_sum_to_one(tmp_path: Path) -> None:
     x = torch.randn(2, 3, *made.cfg.input.size)
     answers = open_onnx(tmp_path / "onnx" / "model_attention.onnx").run_named(x.numpy())
     maps = {name: value for name, value in answers.items() if name != "logits"}
-    assert tuple(answers) == attention_form(made.model).outputs
+    assert tuple(answers) == form_with(made.model, ("attention",)).outputs
     assert maps
     for value in maps.values():
         assert len(value) == 2

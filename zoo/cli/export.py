@@ -68,6 +68,8 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
 @click.option("--features", is_flag=True, help="Also with maps of every resolution.")
 @click.option("--attention", is_flag=True, help="Also with the attention matrices of every layer.")
 @click.option("--preprocessing", is_flag=True, help="Also from uint8 images of any size.")
+@click.option("--pixel-values", is_flag=True, help="With --preprocessing: its result is returned.")
+@click.option("--one-file", is_flag=True, help="What is asked for above in one file, not several.")
 @click.option(
     "--serving", type=click.Choice(["triton"]), help="Also a model repository for this server."
 )
@@ -118,8 +120,9 @@ def export_command(model: str, out: Path, as_json: bool, **options: Any) -> None
 
 def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
     """The `ExportResult` of the command's options; what they say is checked before torch loads."""
-    from export.spec import EXTRAS, ExportSpec
+    from export.spec import ExportSpec
 
+    extras = _extras(options)
     names = ("opset", "dynamic_size", "whole_strides", "img_size")
     spec = ExportSpec(**{name: options[name] for name in names})
     from export.directory import export_model
@@ -130,7 +133,7 @@ def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
         options["formats"],
         spec,
         precisions=options["precisions"],
-        extras=[name for name in EXTRAS if options[name]],
+        extras=extras,
         calibration=options["calibration"],
         data=options["data"],
         on_unreadable=options["on_unreadable"],
@@ -138,6 +141,26 @@ def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
         allow_drift=options["allow_drift"],
         overwrite=options["overwrite"],
     )
+
+
+def _extras(options: dict[str, Any]) -> list[str]:
+    """The files beside the model's own graph, several contents joined by "+"."""
+    from export.formats.extras import EXTRAS
+
+    chosen = [name for name in EXTRAS if options[name]]
+    if options["one_file"]:
+        if len(chosen) < 2:
+            asked = f"--{chosen[0].replace('_', '-')} alone" if chosen else "none"
+            raise click.UsageError(
+                f"--one-file joins two or more of the options above; got {asked}"
+            )
+        return ["+".join(chosen)]
+    if not options["pixel_values"]:
+        return chosen
+    if not options["preprocessing"]:
+        raise click.UsageError("--pixel-values are what --preprocessing makes; give both")
+    last = "preprocessing+pixel_values"
+    return [*chosen[: chosen.index("preprocessing")], last]
 
 
 def _remarks(attestation: Mapping[str, Any]) -> Iterator[str]:

@@ -17,14 +17,15 @@ from zoo.files.local import sha256_file
 from zoo.files.manifest import check_files, read_manifest
 
 from ...directory import export_model
-from ...formats.outputs import attention_form
+from ...formats.extras import extra_file
+from ...formats.outputs import form_with
 from ...parity.stored import TEST_DATA
-from ...spec import EXTRA_FILES, OUTPUT_NAME, PRECISIONS, ExportSpec
+from ...spec import OUTPUT_NAME, PRECISIONS, ExportSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-ATTENTION = EXTRA_FILES["attention"]
+ATTENTION = extra_file("attention")
 VECTORS = ("input_0.pb", "output_0.pb", "eager_float32_error.pb")
 _MADE = ("float16", "int8", "int8-static")  # beside float32, where we export ourselves
 
@@ -92,7 +93,7 @@ def _export(model: nn.Module, out: Path, attention: bool, precisions: Any = _MAD
 def has_attention(model: nn.Module) -> bool:
     """Whether a model can be exported with its attention matrices."""
     try:
-        return attention_form(model).outputs[0] == OUTPUT_NAME
+        return form_with(model, ("attention",)).outputs[0] == OUTPUT_NAME
     except ExportError:
         return False
 
