@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.parity.stored import list_test_data, read_test_data
 from export.runtime.wire import MAX_FIELDS, read_model_facts, read_tensor
 from zoo.errors import IntegrityError
+from zoo.files.processes import run_python
 
 DTYPES = ["float32", "float64", "float16", "int64", "int32", "uint8", "int8", "bool"]
 
@@ -187,9 +186,7 @@ print(peak() - before)
 def test_a_file_of_empty_nodes_costs_no_memory() -> None:
     """100,000 nodes of two bytes each: walked as an onnx.ModelProto, 300 times the file."""
     data = _field(7, b"\x0a\x00" * 100_000)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", GROWTH], input=data, capture_output=True, check=True
-    )
+    done = run_python("-c", GROWTH, input=data, capture_output=True, check=True)
     assert int(done.stdout) < 8 * 1024  # KiB
 
 

@@ -149,8 +149,9 @@ def _open_zip(data: bytes, what: str) -> Opened:
 
 def _content(data: bytes, info: zipfile.ZipInfo) -> memoryview:
     """The bytes of a stored member, in place; `testzip` has read it."""
-    name, extra = (int.from_bytes(data[info.header_offset + at :][:2], "little") for at in (26, 28))
-    start = info.header_offset + 30 + name + extra
+    first = info.header_offset
+    name, extra = (int.from_bytes(data[first + at : first + at + 2], "little") for at in (26, 28))
+    start = first + 30 + name + extra
     return memoryview(data)[start : start + info.file_size]
 
 
