@@ -19,6 +19,7 @@ import torch
 
 from tests import surroundings
 
+pytest_plugins = ("tests.graphs",)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

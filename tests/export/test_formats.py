@@ -31,7 +31,7 @@ from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, ExportError
 from zoo.factory.create import create_random
 
-from .test_export import MACHINE_PATH, SPEC8, tiny_input, tiny_model
+from .test_export import MACHINE_PATH, SPEC8, one_block, tiny_input, tiny_model
 
 FAMILIES = zoo.list_families()
 PART = ("alternet", "cbamresnet", "convit", "fcvit", "vgg")  # of each kind of graph one
@@ -46,12 +46,14 @@ def some(families: list[str], quick: tuple[str, ...]) -> list[Any]:
 FIXED = [name for name in FAMILIES if "dynamic-size" in families()[name].not_exportable]
 
 
-def writer(family: str, folder: Path, spec: ExportSpec | None = None) -> ArtefactWriter:
-    model, input = tiny_model(family), tiny_input(family)
+def writer(
+    family: str, folder: Path, spec: ExportSpec | None = None, **changes: Any
+) -> ArtefactWriter:
+    model, input = tiny_model(family, **changes), tiny_input(family)
     return ArtefactWriter(model, describe(model, input), spec or ExportSpec(), folder)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", some(FAMILIES, PART))
 def test_every_family_exports_to_pt2(family: str, tmp_path: Path) -> None:
     path = tmp_path / "m.pt2"
     assert export.to_pt2(tiny_model(family), path, input=tiny_input(family))
@@ -197,9 +199,9 @@ def test_a_forward_that_fixes_the_size_is_refused_by_name(tmp_path: Path) -> Non
     [(export.to_onnx, "m.onnx"), (export.to_pt2, "m.pt2"), (export.to_torchscript, "m.pt")],
 )
 def test_any_fixed_size_can_be_exported(write: Any, file: str, tmp_path: Path) -> None:
-    spec = ExportSpec(img_size=(20, 36))
-    report = write(create_random("convit_nano", 0), tmp_path / file, spec)
-    assert {row.size for row in report.rows} == {(20, 36)}
+    spec = ExportSpec(img_size=(24, 40))
+    report = write(one_block(), tmp_path / file, spec)
+    assert {row.size for row in report.rows} == {(24, 40)}
 
 
 class _Overflowing(nn.Module):
@@ -245,10 +247,11 @@ def test_a_float16_graph_without_its_islands_fails() -> None:
     assert _output_error(_Graph(emulate(proto, everything)), references) < 1e-5
 
 
+@pytest.mark.exports_anew
 def test_conversions_are_byte_identical(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        made = writer("convit", tmp_path / folder)
+        made = writer("convit", tmp_path / folder, depth=2, local_up_to_layer=1)
         for precision in ("float16", "int8", "int8-static"):
             made.write_precision(precision)
         made.write_extra("preprocessing")
@@ -259,7 +262,13 @@ def test_conversions_are_byte_identical(tmp_path: Path) -> None:
 
 
 def test_features_are_the_models_own(tmp_path: Path) -> None:
-    made = writer("fcvit", tmp_path)
+    two = {
+        "layers": (1, 1),
+        "embed_dims": (16, 24),
+        "mlp_ratios": (2, 2),
+        "downsamples": (True, True),
+    }
+    made = writer("fcvit", tmp_path, **two)
     made.write_extra("features")
     x = torch.randn(2, 3, *made.cfg.input.size)
     answers = open_onnx(tmp_path / "onnx" / "model_features.onnx").run_named(x.numpy())
@@ -273,14 +282,15 @@ def test_features_are_the_models_own(tmp_path: Path) -> None:
 
 
 def test_a_pyramid_for_dense_prediction_has_named_outputs(tmp_path: Path) -> None:
-    model = zoo.create_model("fcvit_nano", features_only=True)
+    model = zoo.create_model("resnet_nano", features_only=True)
     export.to_onnx(model, tmp_path / "m.onnx")
     names = [value.name for value in onnx.load(tmp_path / "m.onnx").graph.output]
-    assert names == [f"features.{entry['module']}" for entry in model.feature_info]
+    assert names == [f"features.layer{n}" for n in (1, 2, 3, 4)]  # the last of each resolution
 
 
 def test_attention_rows_sum_to_one(tmp_path: Path) -> None:
-    made = writer("hdvw_swin", tmp_path)
+    one = {"embed_dims": (16,), "depths": (2,), "num_heads": (2,), "mlp_dims": (32,), "pools": (2,)}
+    made = writer("hdvw_swin", tmp_path, **one)  # windows, and shifted windows
     made.write_extra("attention")
     x = torch.randn(2, 3, *made.cfg.input.size)
     answers = open_onnx(tmp_path / "onnx" / "model_attention.onnx").run_named(x.numpy())
@@ -298,7 +308,7 @@ def test_models_without_attention_say_so(tmp_path: Path) -> None:
 
 
 def test_a_model_without_classifier_returns_pooler_output(tmp_path: Path) -> None:
-    model = create_random("convit_nano", 0, num_classes=0)
+    model = create_random("resnet_nano", 0, num_classes=0)
     report = export.to_onnx(model, tmp_path / "m.onnx")
     assert {row.output for row in report.rows} == {"pooler_output"}
     assert onnx.load(tmp_path / "m.onnx").graph.output[0].name == "pooler_output"
@@ -361,7 +371,7 @@ def test_drift_is_written_only_on_request_and_said(
 ) -> None:
     from zoo.errors import ParityError
 
-    model, strict = create_random("convit_nano", 0), ExportSpec(eager_ratio=0, eager_slack=0)
+    model, strict = one_block(), ExportSpec(eager_ratio=0, eager_slack=0)
     with pytest.raises(ParityError):
         export.export_model(model, tmp_path / "a", ["pt2"], strict)
     assert not list(tmp_path.iterdir()), "a refused export leaves nothing behind"
@@ -385,9 +395,10 @@ def test_unknown_names_are_refused(what: str, tmp_path: Path) -> None:
         export.export_model(create_random("convit_nano", 0), tmp_path, **{what: ["float64x"]})
 
 
+@pytest.mark.exports_anew
 def test_exporting_never_changes_the_model(tmp_path: Path) -> None:
-    model = create_random("convit_nano", 0).half()
-    model.blocks[0].eval()
+    model = one_block().train().half()
+    model.blocks[0].eval()  # a mixture of modes must survive
     model.head.weight.requires_grad_(False)
     calls: list[object] = []
     handle = model.norm.register_forward_hook(lambda *_: calls.append(1))
@@ -398,6 +409,8 @@ def test_exporting_never_changes_the_model(tmp_path: Path) -> None:
     )  # fmt: skip
     assert _state(model) == before
     handle.remove()
+    model.float().train()(torch.randn(2, 3, 32, 32)).sum().backward()  # no inference tensors
+    assert model.head.bias.grad is not None
 
 
 def _state(model: nn.Module) -> Any:
@@ -435,7 +448,15 @@ def test_the_command_line_writes_what_it_was_asked_for(tmp_path: Path) -> None:
 
     from zoo.cli import cli
 
-    words = ["export", "convit_nano", "--out", str(tmp_path), "--format", "onnx", "--img-size"]
+    words = [
+        "export",
+        "resnet_nano.digits",
+        "--out",
+        str(tmp_path),
+        "--format",
+        "onnx",
+        "--img-size",
+    ]
     options = ["24,32", "--precision", "int8", "--dynamic-size"]
     done = CliRunner().invoke(cli, [*words, *options])
     assert done.exit_code == 0, done.output

@@ -27,7 +27,8 @@ from zoo.errors import (
     ModelFileError,
     ProviderError,
 )
-from zoo.factory.create import create_random
+
+from .test_export import one_block
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 
@@ -79,7 +80,7 @@ def test_an_answer_does_not_change_with_the_next_call(exported: Path) -> None:
 
 def test_sizes_between_strides_are_refused_as_in_onnx_runtime(tmp_path: Path) -> None:
     spec = ExportSpec(batches=(1,), dynamic_size=True, whole_strides=True)
-    export.to_onnx(create_random("convit_nano", 0), tmp_path / "m.onnx", spec)
+    export.to_onnx(one_block(), tmp_path / "m.onnx", spec)
     session = open_onnx(tmp_path / "m.onnx", "openvino")
     reference = open_onnx(tmp_path / "m.onnx")
     assert session.shape == reference.shape

@@ -6,23 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import export
-import zoo
 from export.runtime.opening import open_session
 from export.spec import ExportSpec
 from zoo.errors import InputError
+
+from .test_export import one_block
 
 FILES = ("onnx/model.onnx", "model.pt2", "model.pt")
 
 
 @pytest.fixture(scope="module")
 def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """convit_nano, whose patches are 4 pixels, with height and width free."""
+    """A ConViT whose patches are 4 pixels, with height and width free."""
     out = tmp_path_factory.mktemp("dynamic")
-    model = zoo.create_model("convit_nano", pretrained=True)
     spec = ExportSpec(dynamic_size=True, whole_strides=True)
-    export.export_model(model, out, ["onnx", "pt2", "torchscript"], spec)
+    export.export_model(one_block().eval(), out, ["onnx", "pt2", "torchscript"], spec)
     return out
 
 
@@ -51,9 +52,7 @@ def test_a_size_between_two_strides_is_refused(
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(("height", "width"), [(36, 16), (8, 52)])
 def test_whole_strides_run(dynamic: Path, file: str, height: int, width: int) -> None:
-    import torch
-
-    model = zoo.create_model("convit_nano", pretrained=True).eval()
+    model = one_block().eval()
     batch = np.random.default_rng(0).standard_normal((2, 3, height, width), dtype=np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(batch)).numpy()
