@@ -62,6 +62,13 @@ def test_impossible_families_are_refused(changes: dict[str, Any], message: str) 
     [
         ({"size": (32,)}, r"size must be \(height, width\) of at most .*; got \(32,\)"),
         ({"size": (0, 32)}, "size must be"),
+        ({"size": 224}, "size must be .*; got 224"),
+        ({"size": (8.5, 8)}, "size must be"),
+        ({"size": "ab"}, "size must be"),
+        ({"in_chans": 3.0}, "in_chans must be"),
+        ({"mean": 0.5}, "mean and std"),
+        ({"std": ("1", "1", "1")}, "mean and std"),
+        ({"crop_pct": "1"}, "crop_pct must be"),
         ({"in_chans": 0}, "in_chans must be in 1 to 1024; got 0"),
         ({"mean": (0.5,)}, "one entry for each of 3 channels"),
         ({"std": (0.5, 0.5, 0.0)}, "one entry for each of 3 channels"),

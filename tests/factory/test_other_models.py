@@ -35,6 +35,10 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.conv(x).relu().mean((2, 3)))
 
+class Fixed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 8 * 12, 5))
+
 class Plain(nn.Sequential):
     def __init__(self):
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
@@ -106,6 +110,21 @@ def test_what_is_assumed_of_images_is_said(code: str, caplog: pytest.LogCaptureF
     assert "224 x 224 pixels and ImageNet's mean" in caplog.text
 
 
+def test_a_size_that_the_code_does_not_take_says_what_it_is_for(
+    code: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = create_random(f"{code}:Fixed", 0, img_size=(8, 12))
+    assert model.pretrained_cfg.input.size == (8, 12)
+    assert model.pretrained_cfg.num_classes == 5
+    assert "does not say" not in caplog.text
+    words = ["export", f"{code}:Fixed", "--init", "0", "--img-size", "8,12", "--format", "onnx"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--out", str(tmp_path / "out")])
+    assert not stopped.value.code
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert config["pretrained_cfg"]["input_size"] == [3, 8, 12]
+
+
 @pytest.mark.parametrize(
     ("name", "keywords", "error", "said"),
     [
@@ -117,6 +136,9 @@ def test_what_is_assumed_of_images_is_said(code: str, caplog: pytest.LogCaptureF
         ("Net", {"widht": 3}, "unknown_argument", "did you mean 'width'?"),
         ("Net", {"width": "x"}, "own_code", "raised TypeError"),
         ("Net", {"num_classes": 3}, "own_code", "3 classes and names 2 labels"),
+        ("Fixed", {}, "own_code", "say so: --set img_size=N"),
+        ("Fixed", {"img_size": 8}, "own_code", "on an image of 8 x 8"),
+        ("Fixed", {"img_size": 8.5}, "record", "size must be"),
     ],
 )
 def test_faults_of_ones_own_code_are_told(

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, TypedDict
 
 from ..errors import ConfigError
@@ -26,6 +27,15 @@ def require(condition: bool, message: str) -> None:
     """Raises: ConfigError (code "record") unless `condition` holds."""
     if not condition:
         raise ConfigError(message, code="record")
+
+
+def _all(kind: type, values: Any, count: int) -> bool:
+    """Whether values are so many numbers of a kind."""
+    return (
+        isinstance(values, tuple | list)
+        and len(values) == count
+        and all(isinstance(value, kind) for value in values)
+    )
 
 
 class InputFields(TypedDict, total=False):
@@ -63,23 +73,31 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         require(
-            len(self.size) == 2 and min(self.size) > 0 and math.prod(self.size) <= _MAX_PIXELS,
-            f"size must be (height, width) of at most {_MAX_PIXELS} pixels; got {self.size}",
+            _all(Integral, self.size, 2)
+            and min(self.size) > 0
+            and math.prod(self.size) <= _MAX_PIXELS,
+            f"size must be (height, width) of at most {_MAX_PIXELS} pixels; got {self.size!r:.80}",
         )
-        require(0 < self.in_chans <= 1024, f"in_chans must be in 1 to 1024; got {self.in_chans}")
-        numbers = (*self.mean, *self.std)
         require(
-            len(self.mean) == len(self.std) == self.in_chans
-            and all(map(math.isfinite, numbers))
+            isinstance(self.in_chans, Integral) and 0 < self.in_chans <= 1024,
+            f"in_chans must be in 1 to 1024; got {self.in_chans!r:.80}",
+        )
+        require(
+            _all(Real, self.mean, self.in_chans)
+            and _all(Real, self.std, self.in_chans)
+            and all(map(math.isfinite, (*self.mean, *self.std)))
             and min(self.std) > 0,
             f"mean and std must have one entry for each of {self.in_chans} channels, std positive; "
-            f"got {self.mean[:4]}, {self.std[:4]}",
+            f"got {self.mean!r:.80}, {self.std!r:.80}",
         )
         require(
             self.interpolation in ("bicubic", "bilinear", "nearest"),
             f"interpolation must be bicubic, bilinear or nearest; got {self.interpolation!r}",
         )
-        require(0.01 <= self.crop_pct <= 1, f"crop_pct must be in 0.01 to 1; got {self.crop_pct}")
+        require(
+            isinstance(self.crop_pct, Real) and 0.01 <= self.crop_pct <= 1,
+            f"crop_pct must be in 0.01 to 1; got {self.crop_pct!r:.80}",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON values, under timm's names (`input_size` is (C, H, W))."""

@@ -19,10 +19,13 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
 
     Their values are taken out of `options`.
     """
+    from ..catalog.references import kind_of
     from ..errors import NoWeightsError
     from ..factory.create import load_model
 
     keywords, weights = options.pop("keywords", {}), options.pop("weights", None)
+    if kind_of(model) == "py" and options.get("img_size"):
+        keywords = {"img_size": options["img_size"], **keywords}
     said = stated(options)
     try:
         loaded: Any = load_model(model, weights, options.pop("init", None), **keywords)

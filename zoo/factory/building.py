@@ -176,7 +176,7 @@ def at_training_size(
 def input_of(spec: InputSpec, config: Mapping[str, Any]) -> InputSpec:
     """The input spec after overrides of the image size and the channels."""
     size = config.get("img_size", spec.size)
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = tuple(size) if isinstance(size, tuple | list) else (size, size)
     chans = config.get("in_chans", spec.in_chans)
     if chans == spec.in_chans:
         return replace(spec, size=size)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _log = logging.getLogger(__name__)
+_OTHER_SIZE = "; if it is made for another size, say so: --set img_size=N, or in its pretrained_cfg"
 
 
 def of_own_code(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> Blueprint:
@@ -32,7 +33,8 @@ def of_own_code(reference: str, pretrained: bool, overrides: Mapping[str, Any]) 
 
     A class makes an architecture with random weights; a function returns a module with the weights
     that it gave it. How images are prepared stands in an attribute `pretrained_cfg` of the module:
-    `input_size`, `mean`, `std`, `interpolation`, `crop_pct`, `label_names`, as in timm.
+    `input_size`, `mean`, `std`, `interpolation`, `crop_pct`, `label_names`, as in timm. A keyword
+    `img_size` that the code does not take says what size it is for.
     """
     file, _, name = reference.removeprefix("py:").rpartition(":")
     make = _find(reference, file, name)
@@ -43,7 +45,9 @@ def of_own_code(reference: str, pretrained: bool, overrides: Mapping[str, Any]) 
         )
     _check_keywords(make, name, overrides)
     headless = overrides.get("num_classes") == 0 and not _takes(make, "num_classes")
-    keywords = {k: v for k, v in overrides.items() if not (headless and k == "num_classes")}
+    known_size = {k: v for k, v in overrides.items() if k == "img_size" and not _takes(make, k)}
+    apart = {*known_size, *(["num_classes"] if headless else [])}
+    keywords = {k: v for k, v in overrides.items() if k not in apart}
     described = PretrainedCfg(
         architecture=f"py:{Path(file).name}:{name}",
         architecture_version=1,
@@ -61,7 +65,7 @@ def of_own_code(reference: str, pretrained: bool, overrides: Mapping[str, Any]) 
         return model
 
     def describe(model: Any) -> nn.Module:
-        model.pretrained_cfg = _described(model, said["cfg"], keywords, reference)
+        model.pretrained_cfg = _described(model, said["cfg"], keywords | known_size, reference)
         found: nn.Module = model
         return found
 
@@ -114,7 +118,7 @@ def _beside(file: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(what: str, advice: str = "") -> Iterator[None]:
     """Whatever the user's code raises, as one of our errors."""
     try:
         yield
@@ -122,7 +126,7 @@ def _reported(what: str) -> Iterator[None]:
         lines = str(error).strip().splitlines()
         said = f": {lines[0][:160]}" if lines else ""
         raise ConfigError(
-            f"{what[-80:]} raised {type(error).__name__}{said}", code="own_code"
+            f"{what[-80:]} raised {type(error).__name__}{said}{advice}", code="own_code"
         ) from error
 
 
@@ -135,7 +139,7 @@ def _check_keywords(make: Any, name: str, keywords: Mapping[str, Any]) -> None:
     """Raises: ConfigError for a keyword that the code does not take, or one that is missing."""
     parameters = inspect.signature(make).parameters
     for key in keywords:
-        if not _takes(make, key) and key != "num_classes":
+        if not _takes(make, key) and key not in ("num_classes", "img_size"):
             known = ", ".join(parameters) or "no keyword"
             raise ConfigError(
                 f"{name} takes no {key!r}{suggestion(key, list(parameters))}; it takes {known}",
@@ -199,7 +203,7 @@ def _count(model: nn.Module, spec: InputSpec, reference: str) -> int:
     training = model.training
     image = torch.zeros(1, spec.in_chans, *spec.size, device=first.device, dtype=first.dtype)
     try:
-        with _reported(f"{reference} on an image of {spec.size[0]} x {spec.size[1]}"):
+        with _reported(f"{reference} on an image of {spec.size[0]} x {spec.size[1]}", _OTHER_SIZE):
             with torch.no_grad():
                 answer = model.eval()(image)
     finally:
