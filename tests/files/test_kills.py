@@ -17,6 +17,9 @@ import torch
 import zoo
 from export.directory import export_model
 from export.publishing.bundle import write_bundle
+from zoo.evaluation.batch import parts, rows, stream
+from zoo.evaluation.batch.job import write_rows
+from zoo.evaluation.batch.sources import open_source
 from zoo.evaluation.embeddings import write_embeddings
 from zoo.files.fetch import fetch_model, update_pin
 from zoo.files.local import sha256_bytes, write_bytes
@@ -91,22 +94,28 @@ def test_a_replaced_directory_is_whole_at_every_kill(tmp_path, record_property):
     assert kills >= 20
 
 
-def test_a_new_directory_is_whole_or_absent_at_every_kill(tmp_path):
+def test_a_new_directory_is_whole_or_absent_at_every_kill(tmp_path, record_property):
     place = tmp_path / "work" / "out"
     place.parent.mkdir()
+    kills = 0
     for _ in kill_everywhere(lambda: _simple("new")(place), place.parent):
+        kills += 1
         if place.exists():
             _whole(place)
             shutil.rmtree(place)
+    record_property("kills", kills)
     assert os.listdir(place.parent) == ["out"]
 
 
-def test_two_renames_leave_nothing_that_the_next_run_does_not_mend(tmp_path, monkeypatch):
+def test_two_renames_leave_nothing_that_the_next_run_does_not_mend(
+    tmp_path, monkeypatch, record_property
+):
     monkeypatch.setattr("sys.platform", "darwin")  # no exchange there
     place = tmp_path / "work" / "out"
     _simple("old")(place)
-    before = _whole(place)
+    before, kills = _whole(place), 0
     for _ in kill_everywhere(lambda: _simple("new")(place), place.parent):
+        kills += 1
         if not place.exists():  # between the renames: the next writer, even one that fails, mends
             with pytest.raises(RuntimeError):
                 _fail(place)
@@ -114,6 +123,7 @@ def test_two_renames_leave_nothing_that_the_next_run_does_not_mend(tmp_path, mon
         if _whole(place) != before:
             shutil.rmtree(place)
             _simple("old")(place)
+    record_property("kills", kills)
     assert os.listdir(place.parent) == ["out"]
 
 
@@ -254,6 +264,41 @@ def test_features_are_whole_or_absent_after_every_kill(tmp_path, record_property
         kills += 1
         assert not out.exists() or len(zoo_load(out)) == 3
     record_property("kills", kills)
+    assert strays_below(out.parent) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_go_on_after_every_kill(tmp_path, monkeypatch, record_property, kind):
+    """Of three parts those that are whole stay; the run that goes on ends with the same bytes."""
+    for module in (parts, rows, stream):
+        monkeypatch.setattr(module, "PART_ROWS", 4)
+    torch.manual_seed(0)
+    model = zoo.create_model("convit_nano", **TINY, local_up_to_layer=1).eval()
+    predictor = zoo.Predictor.from_model(model)
+    source = open_source(SCAN.parent)
+    out, whole = tmp_path / "work" / f"rows.{kind}", tmp_path / f"rows.{kind}"
+    out.parent.mkdir()
+
+    def write(place: Path, resume: bool) -> None:
+        write_rows(predictor, source, place, resume=resume, batch_size=2, workers=1)
+
+    def content(place: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in place.glob("part-*")}
+
+    assert not run_killed(lambda: write(whole, False), tmp_path, 10**9)
+    assert len(content(whole)) == 3
+    kills = 0
+    for _ in kill_everywhere(lambda: write(out, False), out.parent):
+        kills += 1
+        kept = content(out)
+        assert kept.items() <= content(whole).items()
+        assert not run_killed(lambda: write(out, out.exists()), tmp_path, 10**9)
+        assert content(out) == content(whole)
+        shutil.rmtree(out)
+    record_property("kills", kills)
+    assert kills >= 15
+    assert content(out) == content(whole)
     assert strays_below(out.parent) == []
 
 
