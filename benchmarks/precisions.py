@@ -1,9 +1,10 @@
 """What each precision costs and saves: accuracy lost, size and latency, of every model.
 
-    python -m benchmarks.precisions [--out model_cards/measured/precisions.json] [MODEL ...]
+    python -m benchmarks.precisions [--out FILE.json] [MODEL ...]
 
 A model is a bundled one, or NAME.random: NAME with random weights of seed 0, whose accuracy means
 nothing and is not measured. About half a minute for a small model, several for one of 224 pixels.
+What FILE.json says of other models stays.
 """
 
 from __future__ import annotations
@@ -125,14 +126,23 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=models())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    found = []
+    found = _earlier(options.out)
     for name in options.models:
-        found.append(measure(name))
+        found[name] = measure(name)
         how = {**provenance(0), "command": COMMAND}
         if options.out:
-            content = {"threads": 1, "batch": 1, "models": found, **how}
+            rows = [found[name] for name in models() if name in found]
+            content = {"threads": 1, "batch": 1, "models": rows, **how}
             write_text(options.out, to_json(content, indent=1) + "\n")
-    print(table(found))
+    print(table([found[name] for name in options.models]))
+
+
+def _earlier(file: Path | None) -> dict[str, dict[str, Any]]:
+    """What a file says, by model."""
+    if file is None or not file.is_file():
+        return {}
+    entries = json.loads(file.read_text(encoding="utf-8"))["models"]
+    return {entry["name"]: entry for entry in entries}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 
@@ -258,6 +259,36 @@ def test_a_runtime_that_strays_from_the_reference_evaluator_is_refused(
     monkeypatch.setattr(exactness, "open_onnx", zeros)
     with pytest.raises(ExportError, match="from the reference evaluator on noise inputs"):
         exactness.check_exactness(made.folder / STATIC, made.references)
+
+
+@pytest.mark.parametrize(("far", "passes"), [(1.9, True), (3.0, False)])
+def test_another_rounding_may_be_as_far_on_the_other_side_and_no_farther(
+    far: float, passes: bool, made: ArtefactWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deep models: evaluator and runtime each 0.036 from float64, and 0.042 from each other."""
+    path = made.folder / STATIC
+    evaluator = ReferenceEvaluator(exactness.load_model(path))
+    found = made.references.at(made.axes.sizes[0])["logits"]
+
+    def run(batch: Any) -> Any:
+        (exact,) = evaluator.run(["logits"], {"pixel_values": batch})
+        rows = [bool((image == batch[0]).all()) for image in found.inputs.batch]
+        return {"logits": exact + far * (found.logits[rows.index(True)] - exact)}
+
+    monkeypatch.setattr(exactness, "open_onnx", lambda _: SimpleNamespace(run_named=run))
+    if passes:
+        exactness.check_exactness(path, made.references)
+        return
+    with pytest.raises(ExportError, match="from the reference evaluator"):
+        exactness.check_exactness(path, made.references)
+
+
+@pytest.mark.slow
+def test_a_deep_model_of_full_size_has_an_int8_file(tmp_path: Path) -> None:
+    model = create_random("convit_tiny", 0)
+    spec = ExportSpec(batches=(1,))
+    made = export.export_model(model, tmp_path / "out", ("onnx",), spec, precisions=["int8-static"])
+    assert made.report
 
 
 def test_the_probe_of_the_processors_arithmetic_is_one_integer_product() -> None:
