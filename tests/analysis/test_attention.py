@@ -13,7 +13,7 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, FixedAttention, batches
-from zoo.analysis._attention_layers import Layout, _reader, attention_layers, collect_attention
+from zoo.analysis._attention_layers import Layout, collect_attention
 from zoo.analysis.attention import query_attention
 from zoo.analysis.gates import gate_study, read_diagnostics
 from zoo.analysis.nonlocality import (
@@ -164,23 +164,6 @@ def test_attention_of_a_query_is_its_row() -> None:
     assert np.ravel(found.layers[0].maps[0]) == pytest.approx(matrix[0, 20].tolist())
     with pytest.raises(AnalysisError, match="one image and a query of two shares"):
         query_attention(model, batches()[0][0], [[0]])
-
-
-def test_timms_attention_is_read() -> None:
-    timm = pytest.importorskip("timm")
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=3
-    )
-    assert list(attention_layers(model)) == ["blocks.0.attn", "blocks.1.attn"]
-    x = torch.randn(2, 3, 32, 32)
-    found = collect_attention(model, x)["blocks.1.attn"]
-    assert found.shape == (2, 3, 17, 17)
-    assert float((found.sum(-1) - 1).abs().max()) < 1e-5
-    layer, tokens = model.blocks[0].attn, torch.randn(2, 17, 192)
-    weights = _reader(layer)(tokens)
-    values = layer.qkv(tokens).reshape(2, 17, 3, 3, 64).permute(2, 0, 3, 1, 4)[2]
-    out = layer.proj((weights @ values).transpose(1, 2).reshape(2, 17, 192))
-    torch.testing.assert_close(out, layer(tokens), rtol=1e-4, atol=1e-5)
 
 
 def test_diagnostics_are_read_and_damaged_lines_named(tmp_path: Path) -> None:

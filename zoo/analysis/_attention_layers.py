@@ -1,14 +1,16 @@
 """What attention layers do on real inputs: their matrices, on true or on prescribed inputs, and
 the gates and positional attention of GPSA.
 
-Layers are met by their interface: `attention_weights` (ours), `get_attention` (timm's ConViT), or
-the q, k, v projection of timm's plain `Attention`.
+Our layers have a method `attention_weights`. Those of other libraries are watched as they run
+(`_weighing`), and read where each weighs all positions of its map, in the order of the image.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..layers.linear_maps import weight_and_bias
+from ..layers.position_factors import factors, probabilities
 from ._features import OnStep, ignore
-from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_batches, unchanged
-from ._maps import token_grid
+from ._hooks import (
+    calls_to,
+    check_finite,
+    device_of,
+    first_tensor,
+    outputs_to,
+    read_batches,
+    unchanged,
+)
+from ._maps import to_map, token_grid
+from ._places import Spots
+from ._trace import trace
+from ._weighing import weighing_of
+
+_log = logging.getLogger(__name__)
+UNREAD = ("no_attention", "attention_unreadable")  # codes of models without matrices to look at
 
 
 @dataclass(frozen=True)
@@ -43,16 +61,22 @@ class Layout:
     shift: int = 0
 
 
-def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers whose attention can be read, the outermost where they are nested.
+def attention_layers(model: nn.Module, image: Tensor) -> dict[str, nn.Module]:
+    """Layers that attend when the model runs on an image (1, C, H, W); of nested ones the outermost
+    that says its attention itself.
 
     Raises: AnalysisError if there are none.
     """
+    modules = dict(model.named_modules())
     found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inner = any(name.startswith(f"{outer}.") for outer in found)
-        if not inner and _reader(module) is not None:
+    for name, module in modules.items():
+        if hasattr(module, "attention_weights") and not _is_inside(name, found):
             found[name] = module
+    own = tuple(found)
+    for name in trace(model, image).attending():
+        around = any(_is_inside(inner, [name]) for inner in own)
+        if not around and not _is_inside(name, own):
+            found[name] = modules[name]
     if not found:
         raise AnalysisError(
             f"{type(model).__name__} has no attention layers that can be read; this analysis is "
@@ -62,23 +86,43 @@ def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _reader(module: nn.Module) -> Callable[..., Tensor] | None:
-    for method in ("attention_weights", "get_attention"):
-        if hasattr(module, method):
-            return getattr(module, method)
-    plain = all(hasattr(module, part) for part in ("qkv", "num_heads", "scale", "proj"))
-    biased = hasattr(module, "relative_position_bias_table") or hasattr(module, "rel_pos")
-    return (lambda x, *_: _timm_weights(module, x)) if plain and not biased else None
+def _is_inside(name: str, outer: Iterable[str]) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in outer)
 
 
-def _timm_weights(module: Any, x: Tensor) -> Tensor:
-    """softmax(q k^T scale) of timm's `Attention`. (B, N, C) -> (B, nh, N, N)."""
-    batch, tokens, _ = x.shape
-    qkv = module.qkv(x).reshape(batch, tokens, 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
-    identity = nn.Identity()
-    q = getattr(module, "q_norm", identity)(qkv[0])
-    k = getattr(module, "k_norm", identity)(qkv[1])
-    return (q @ k.transpose(-2, -1) * module.scale).softmax(-1)
+def _readable(model: nn.Module, image: Tensor) -> dict[str, nn.Module]:
+    """Those of the layers whose attention can be read; the others are spoken of once.
+
+    Raises: AnalysisError if there are none.
+    """
+    layers = attention_layers(model, image)
+    reasons: dict[str, str] = {}
+    spots = Spots(image)
+
+    def look(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        x = first_tensor(args, name)
+        try:
+            _read(layers[name], name, args, kwargs, spots.images.shape)
+        except AnalysisError as error:
+            reasons.setdefault(name, str(error))
+            return
+        if not spots.are_in_order(x, name, layers[name]):
+            reasons[name] = f"the tokens of {name} are not in the order of the image, row by row"
+
+    others = {k: layer for k, layer in layers.items() if not hasattr(layer, "attention_weights")}
+    if others:
+        with calls_to(others, look):
+            model(spots.images)
+    kept = {name: layer for name, layer in layers.items() if name not in reasons}
+    if not kept:
+        raise AnalysisError(
+            f"no attention of {type(model).__name__} can be read: {next(iter(reasons.values()))}",
+            code="attention_unreadable",
+        )
+    if reasons:
+        names = ", ".join([*reasons][:3]) + (f" and {len(reasons) - 3} more" * (len(reasons) > 3))
+        _log.warning(f"left out, for they attend within windows, to channels or the like: {names}")
+    return kept
 
 
 def visit_attention(
@@ -94,35 +138,80 @@ def visit_attention(
         visit: gets the layer's name, its weights without dropout, (B, nh, queries, keys) or
             (B * windows, nh, queries, keys), and how to read them. Nothing is kept.
         feed: name of a module whose output is given to all layers instead of their true inputs.
-    Raises: AnalysisError for a model without attention, values that are not finite, or a `feed`
-        that some layer cannot take.
+    Raises: AnalysisError for a model without attention (code "no_attention"), one whose attention
+        is not over its maps in the order of the image (code "attention_unreadable"), values that
+        are not finite, or a `feed` that some layer cannot take.
     """
-    layers = attention_layers(model)
     modules = dict(model.named_modules())
     if feed is not None and feed not in modules:
         raise AnalysisError(
             f"no module {feed!r} to feed to the attention layers; named_modules() lists them"
         )
-    size: list[int] = [0, 0]
+    shape: list[int] = []
     fed: list[Tensor] = []
 
-    def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        if name == feed:
-            fed[:] = [first_tensor(output, name)]
-        elif name in layers:
-            x = fed[0] if feed is not None else check_finite(first_tensor(inputs, name), name)
-            weights = _per_position(_weights(layers[name], name, x, inputs[1:]))
-            visit(name, check_finite(weights, name), layout(layers[name], x, weights, size))
+    def look(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        x = check_finite(first_tensor(args, name), name)
+        if feed is not None:
+            args = tuple(fed[0] if value is x else value for value in args)
+        weights, place = _read(layers[name], name, args, kwargs, shape)
+        visit(name, check_finite(weights, name), place)
+
+    def keep(_: str, __: tuple[Any, ...], output: Any) -> None:
+        fed[:] = [first_tensor(output, str(feed))]
 
     device, dtype = device_of(model)
-    watched = {**layers, **({feed: modules[feed]} if feed is not None else {})}
     done = 0
-    with unchanged(model), outputs_to(watched, look):
+    with unchanged(model), ExitStack() as stack:
         for images, _ in read_batches(loader):
-            size[:] = images.shape[2:]
-            model(images.to(device, dtype))
+            images = images.to(device, dtype)
+            shape[:] = images.shape
+            if not done:
+                layers = _readable(model, images[:1])
+                if feed is not None:
+                    stack.enter_context(outputs_to({feed: modules[feed]}, keep))
+                stack.enter_context(calls_to(layers, look))
+            model(images)
             done += len(images)
             on_step(done)
+
+
+def _read(
+    layer: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], images: Sequence[int]
+) -> tuple[Tensor, Layout]:
+    """The attention of a layer in a call, in a model on images (B, C, H, W), and how to read it.
+
+    Raises: AnalysisError for what is no attention between the positions of the layer's map.
+    """
+    x = first_tensor(args, name)
+    try:
+        if hasattr(layer, "attention_weights"):
+            weights = _per_position(layer.attention_weights(*args, **kwargs))
+            return weights, layout(layer, x, weights, images[2:])
+        found = weighing_of(layer, *args, **kwargs)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise AnalysisError(f"the attention of {name} cannot be read: {error}") from None
+    place = _layout_elsewhere(layer, x, images[2:])
+    positions = place.prefix + math.prod(place.grid)
+    shapes = [tuple(weights.shape) for weights in found]
+    whole = len(found) == 1 and found[0].ndim == 4 and shapes[0][2:] == (positions, positions)
+    if not whole or shapes[0][0] != images[0]:
+        raise AnalysisError(
+            f"{name} weighs by {shapes or 'no matrix of shares'}; read are matrices (images, "
+            f"heads, {positions}, {positions}) over all positions, not windows, channels, pooled "
+            "keys",
+            code="attention_unreadable",
+        )
+    return found[0], place
+
+
+def _layout_elsewhere(layer: nn.Module, x: Tensor, image: Sequence[int]) -> Layout:
+    """How to read the weights of a layer of another library that takes tokens or a map."""
+    if x.ndim == 3:
+        prefix, grid = token_grid(x.shape[1], image)
+        return Layout("global", grid, prefix)
+    height, width = to_map(x, image, "", layer).shape[2:]
+    return Layout("global", (height, width))
 
 
 def _per_position(weights: Tensor) -> Tensor:
@@ -131,14 +220,6 @@ def _per_position(weights: Tensor) -> Tensor:
     if keys <= queries or keys % queries:
         return weights
     return weights.unflatten(-1, (keys // queries, queries)).sum(-2)
-
-
-def _weights(layer: nn.Module, name: str, x: Tensor, rest: Sequence[Any]) -> Tensor:
-    reader = _reader(layer)
-    try:
-        return reader(x, *rest)  # type: ignore[misc]
-    except (RuntimeError, ValueError) as error:
-        raise AnalysisError(f"the attention of {name} cannot be read: {error}") from None
 
 
 def layout(module: Any, x: Tensor, weights: Tensor, image: Sequence[int]) -> Layout:
@@ -181,23 +262,33 @@ def collect_attention(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def gates(model: nn.Module) -> dict[str, Tensor]:
-    """sigmoid(gating_param) of every GPSA layer: 1 is position only, 0 content only. Values
-    (nh,).
+    """sigmoid(gating_param) of every GPSA layer, ours or timm's: 1 is position only, 0 content
+    only. Values (nh,).
     """
     return {
         name: module.gating_param.detach().sigmoid().cpu()
         for name, module in model.named_modules()
         if isinstance(getattr(module, "gating_param", None), nn.Parameter)
+        and hasattr(module, "pos_proj")
     }
+
+
+def position_weights(layer: Any) -> tuple[Tensor, Any]:
+    """(nh, 3) and (nh,) of a GPSA layer's positional logit of (dx, dy, dx^2 + dy^2)."""
+    return weight_and_bias(layer.pos_proj, 3)
 
 
 def positional_attention(model: nn.Module, grid: tuple[int, int]) -> dict[str, Tensor]:
     """Positional half of every GPSA layer from the central patch. Values (nh, H, W), sum 1."""
     found = {}
+    y, x = grid[0] // 2, grid[1] // 2
     with unchanged(model):
         for name, module in model.named_modules():
             if hasattr(module, "position_factors"):
                 rows, columns = module.position_factors(grid)  # (nh, H, H), (nh, W, W)
-                y, x = grid[0] // 2, grid[1] // 2
-                found[name] = torch.einsum("hi,hj->hij", rows[:, y], columns[:, x]).cpu()
+            elif hasattr(module, "pos_proj"):
+                rows, columns = factors(*position_weights(module), grid, (1.0, 1.0), probabilities)
+            else:
+                continue
+            found[name] = torch.einsum("hi,hj->hij", rows[:, y], columns[:, x]).cpu()
     return found

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import AnalysisError
 from ._hooks import device_of, outputs_to, read_batches, tensors_in, unchanged
 from ._maps import to_map
+from ._places import check_order
 from ._results import Moments
 from ._units import Unit, find_units
 
@@ -27,6 +28,7 @@ def visit_maps(
     visit: Callable[[Unit, Tensor], None],
     units: Sequence[Unit] | None = None,
     on_step: OnStep = ignore,
+    ordered: bool = False,
 ) -> None:
     """Run the model over a loader and show `visit` the map (B, C, h, w) of every unit and batch.
 
@@ -34,6 +36,7 @@ def visit_maps(
         visit: nothing is kept, so that what it reduces bounds the memory.
         units: default `find_units`, on the first image.
         on_step: called after every batch with the number of images so far.
+        ordered: refuse tokens that are not in the order of the image (`check_order`).
     Raises: AnalysisError, see `to_map` and `read_batches`.
     """
     modules = dict(model.named_modules())
@@ -51,12 +54,17 @@ def visit_maps(
     done = 0
     with unchanged(model), ExitStack() as stack:
         for images, _ in read_batches(loader):
+            images = images.to(device, dtype)
             if not done:
                 for unit in find_units(model, image=images) if units is None else units:
                     watched.setdefault(unit.module, []).append(unit)
-                stack.enter_context(outputs_to({name: modules[name] for name in watched}, look))
+                places = {name: modules[name] for name in watched}
+                if ordered:
+                    entering = [name for name in watched if watched[name][0].entering]
+                    check_order(model, places, entering, images[:1])
+                stack.enter_context(outputs_to(places, look))
             size[:] = len(images), *images.shape[2:]
-            model(images.to(device, dtype))
+            model(images)
             done += len(images)
             on_step(done)
 
@@ -67,6 +75,7 @@ def measure_maps(
     reduce: Callable[[Tensor], Tensor],
     units: Sequence[Unit] | None = None,
     on_step: OnStep = ignore,
+    ordered: bool = False,
 ) -> dict[Unit, Moments]:
     """Statistics over images of ``reduce(map)`` for every unit, in the order of execution.
 
@@ -78,7 +87,7 @@ def measure_maps(
     def visit(unit: Unit, maps: Tensor) -> None:
         found.setdefault(unit, Moments()).add(reduce(maps))
 
-    visit_maps(model, loader, visit, units, on_step)
+    visit_maps(model, loader, visit, units, on_step, ordered)
     if not found:
         raise AnalysisError("none of the units ran in the forward pass; name other modules")
     return found

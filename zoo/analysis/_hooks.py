@@ -5,7 +5,7 @@ was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,12 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def outputs_to(
-    modules: Mapping[str, nn.Module], visit: Callable[[str, tuple[Any, ...], Any], Any]
+def calls_to(
+    modules: Mapping[str, nn.Module],
+    visit: Callable[[str, tuple[Any, ...], dict[str, Any], Any], Any],
 ) -> Iterator[None]:
-    """While it lasts, ``visit(name, inputs, output)`` sees every call of the modules as it happens.
+    """While it lasts, ``visit(name, args, kwargs, output)`` sees every call of the modules as it
+    happens.
 
     What `visit` returns, unless None, takes the place of the output. Nothing is kept here, so a
     visit that reduces what it sees bounds the memory of the whole pass.
@@ -59,13 +61,21 @@ def outputs_to(
         for name, module in modules.items():
             handles.append(
                 module.register_forward_hook(
-                    lambda _, inputs, output, name=name: visit(name, inputs, output)
+                    lambda _, args, kwargs, output, name=name: visit(name, args, kwargs, output),
+                    with_kwargs=True,
                 )
             )
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def outputs_to(
+    modules: Mapping[str, nn.Module], visit: Callable[[str, tuple[Any, ...], Any], Any]
+) -> AbstractContextManager[None]:
+    """`calls_to` for a ``visit(name, args, output)``."""
+    return calls_to(modules, lambda name, args, _, output: visit(name, args, output))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

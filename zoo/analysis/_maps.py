@@ -23,7 +23,7 @@ def to_map(value: Any, image: Sequence[int], name: str, block: nn.Module) -> Ten
     """
     x = check_finite(first_tensor(value, name), name)
     if x.ndim == 4:
-        return x.permute(0, 3, 1, 2) if _channels_last(x, block) else x
+        return x.permute(0, 3, 1, 2) if _channels_last(x, image, block) else x
     if x.ndim != 3:
         raise AnalysisError(
             f"{name} passes on shape {tuple(x.shape)}, which has no spatial map; choose "
@@ -34,8 +34,13 @@ def to_map(value: Any, image: Sequence[int], name: str, block: nn.Module) -> Ten
     return x[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
 
-def _channels_last(x: Tensor, block: nn.Module) -> bool:
-    """Swin of timm and torchvision passes (B, H, W, C): its LayerNorms and linear layers tell."""
+def _channels_last(x: Tensor, image: Sequence[int], block: nn.Module) -> bool:
+    """Whether a map is (B, H, W, C), as Swin's: the sides of the image tell, or else LayerNorms and
+    linear layers.
+    """
+    like_first, like_last = _is_like(x.shape[2:], image), _is_like(x.shape[1:3], image)
+    if like_first != like_last:
+        return like_last
     last: set[int] = set()
     first: set[int] = set()
     for part in block.modules():

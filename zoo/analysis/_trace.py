@@ -173,7 +173,7 @@ class Trace(TorchFunctionMode):
             self.times[name] += 1
             self.calls.setdefault(name, call)
             self._stack.append(call)
-            if hasattr(module, "attention_weights") or hasattr(module, "get_attention"):
+            if hasattr(module, "attention_weights"):
                 self.events.append(("attention", name))
 
         def after(_: nn.Module, __: Any, output: Any) -> None:

@@ -22,8 +22,9 @@ from ..layers.conv_attention import ConvAttention2d
 from ..layers.windows import LocalAttention
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, panels, save, tidy
-from ._hooks import device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._hooks import calls_to, device_of, first_tensor, read_batches, unchanged
 from ._maps import to_map
+from ._places import check_order
 from ._results import Estimate, Moments, Result
 from ._trace import trace
 from .fourier import log_amplitudes
@@ -154,11 +155,12 @@ def layer_gains(
     found: dict[str, Moments] = {}
     size = [0, 0]
 
-    def look(key: str, inputs: tuple[Any, ...], output: Any) -> None:
+    def look(key: str, inputs: tuple[Any, ...], more: dict[str, Any], output: Any) -> None:
         layer = layers[key][1]
         x = first_tensor(inputs, key)
         zeros = torch.zeros_like(x[:1])
-        offset = layer.forward(zeros, *(zeros if value is x else value for value in inputs[1:]))
+        rest = [zeros if value is x else value for value in inputs[1:]]
+        offset = layer.forward(zeros, *rest, **more)
         changed = first_tensor(output, key) - first_tensor(offset, key)
         before, after = (to_map(value, size, key, layer) for value in (x, changed))
         if before.shape[2:] == after.shape[2:] and min(after.shape[2:]) > 1:
@@ -168,12 +170,14 @@ def layer_gains(
     done = 0
     with unchanged(model), ExitStack() as stack:
         for images, _ in read_batches(loader):
+            images = images.to(device, dtype)
             if not done:
                 layers.update(_layers(model, images))
                 watched = {key: layer for key, (_, layer) in layers.items()}
-                stack.enter_context(outputs_to(watched, look))
+                check_order(model, watched, watched, images[:1])
+                stack.enter_context(calls_to(watched, look))
             size[:] = images.shape[2:]
-            model(images.to(device, dtype))
+            model(images)
             done += len(images)
             on_step(done)
     if not found:

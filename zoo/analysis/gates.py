@@ -17,7 +17,7 @@ from torch import nn
 from ..catalog.checked_json import Document
 from ..errors import AnalysisError
 from ..files.listed import read_listed
-from ._attention_layers import gates, positional_attention
+from ._attention_layers import gates, position_weights, positional_attention
 from ._figure import INK, SERIES, bare, legend_above, new_figure, save, series, tidy, whole_numbers
 from ._results import Result
 
@@ -102,7 +102,7 @@ def gate_study(
     modules = dict(model.named_modules())
     layers = []
     for layer, gate in values.items():
-        weight = modules[layer].position_weights()[0].detach().double()  # (nh, 3)
+        weight = position_weights(modules[layer])[0].detach().double()  # (nh, 3)
         span = -1 / weight[:, 2]
         reach = (span / 2).abs() * weight[:, :2].norm(dim=1)
         maps = positions.get(layer)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._attention_layers import Layout, visit_attention, without_class_tokens
+from ._attention_layers import UNREAD, Layout, visit_attention, without_class_tokens
 from ._features import OnStep, ignore
 from ._figure import SERIES, bare, legend_above, new_figure, save, series, tidy
 from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_batches, unchanged
@@ -145,7 +145,7 @@ def similarity_study(
     try:
         visit_attention(model, loader, visit, on_step=on_step)
     except AnalysisError as error:
-        if error.code != "no_attention" or not contexts:
+        if error.code not in UNREAD or not contexts:
             raise
     heads = []
     for layer, (kind, found) in moments.items():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._attention_layers import Layout, visit_attention
+from ._attention_layers import UNREAD, Layout, visit_attention
 from ._features import OnStep, ignore, visit_maps
 from ._figure import INK, KIND_COLOURS, KIND_MARKERS, SERIES, legend_above, panels, save, tidy
 from ._results import Result
@@ -116,7 +116,7 @@ def specificity_study(
     try:
         visit_attention(model, loader, visit)
     except AnalysisError as error:
-        if error.code != "no_attention":
+        if error.code not in UNREAD:
             raise
     responses = _responses(model, loader, on_step)
     found = []

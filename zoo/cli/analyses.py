@@ -120,7 +120,8 @@ def gates_command(request: Request, grid: int) -> None:
     results = []
     for reference, (name, model) in zip(request.models, request.load(), strict=True):
         logged = read_diagnostics(reference) if kind_of(reference) == "directory" else ()
-        side = grid or max(getattr(getattr(model, "patch_embed", None), "grid", (14, 14)))
+        embed: Any = getattr(model, "patch_embed", None)
+        side = grid or max(getattr(embed, "grid", getattr(embed, "grid_size", (14, 14))))
         results.append(gate_study(model, (side, side), name, logged))
     finish(request, "gates", results, plot_gates)
 
