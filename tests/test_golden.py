@@ -23,7 +23,9 @@ from tests.golden_targets import Built, analysis, build, csan, metrics
 from tests.goldens import fill
 from zoo.layers.mc_dropout import MCDropout
 
-FOLDER = Path(os.environ.get("CONVATTN_GOLDENS") or Path(__file__).parent / "goldens")
+OWN = Path(__file__).parent / "goldens"
+FOLDER = Path(os.environ.get("CONVATTN_GOLDENS") or OWN)
+LARGE = 25_000_000  # parameters
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 TOLERANCE = {"f64": 1e-10, "f32": 1e-4}
 DTYPE = {"f64": torch.float64, "f32": torch.float32}
@@ -34,10 +36,17 @@ RECIPES = {"csan": csan.run, "metrics": metrics.run, "analysis": analysis.run}
 
 def _cases(*kinds: str) -> list[Any]:
     return [
-        pytest.param(case, id=f"golden-{case['id']}")
+        pytest.param(case, id=f"golden-{case['id']}", marks=_marks(case))
         for case in MANIFEST["cases"]
         if case["kind"] in kinds
     ]
+
+
+def _marks(case: dict[str, Any]) -> Any:
+    """The larger models of families that have smaller ones here are slow."""
+    sizes = [c.get("param_count", 0) for c in MANIFEST["cases"] if c["family"] == case["family"]]
+    large = case.get("param_count", 0) > max(LARGE, min(sizes))
+    return pytest.mark.slow if large and FOLDER == OWN else ()
 
 
 def _other_kinds() -> list[Any]:

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,15 @@ FAMILIES = zoo.list_families()
 
 def family_of(name: str) -> Family:
     return families()[name]
+
+
+def _each_builder_first() -> list[Any]:
+    """All families; those whose class a family before them has already are marked slow."""
+    first = {family_of(name).builder: name for name in reversed(FAMILIES)}.values()
+    return [pytest.param(n, marks=() if n in first else pytest.mark.slow) for n in FAMILIES]
+
+
+each_builder = pytest.mark.parametrize("family", _each_builder_first())
 
 
 def families_taking(keyword: str) -> list[str]:

@@ -15,6 +15,7 @@ from .helpers import (
     FAMILIES,
     build,
     classes,
+    each_builder,
     families_taking,
     images,
     relative_error,
@@ -198,10 +199,10 @@ def test_drop_path_does_not_change_eval(family: str) -> None:
     assert torch.equal(dropped.eval()(images(family)), plain.eval()(images(family)))
 
 
-# Compilation and export
+# Compilation
 
 
-@each_family
+@each_builder
 def test_a_compiled_model_equals_eager(family: str) -> None:
     torch._dynamo.reset()
     model, x = tiny(family), images(family)
@@ -221,13 +222,3 @@ def test_a_compiled_model_has_the_same_gradients(family: str) -> None:
     actual = torch.autograd.grad(compiled(x).square().sum(), parameters)
     for gradient, expected in zip(actual, eager, strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
-
-
-@each_family
-def test_an_exported_model_takes_any_batch(family: str) -> None:
-    model = tiny(family)
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(model, (images(family),), dynamic_shapes=({0: batch},))
-    for size in (1, 2, 5):
-        x = images(family, size)
-        assert relative_error(program.module()(x), model(x)) < 1e-6

@@ -22,6 +22,7 @@ import export
 import zoo
 from export.runtime.opening import open_onnx, open_predictor
 from export.spec import ExportSpec
+from tests.contract.helpers import each_builder
 from tests.surroundings import as_a_user
 from zoo.catalog.registry import families
 from zoo.catalog.tables import read_costs
@@ -53,7 +54,7 @@ def one_block(**changes: Any) -> nn.Module:
     return create_random("convit_nano", 0, **{"depth": 1, "local_up_to_layer": 1, **changes})
 
 
-@pytest.mark.parametrize("family", zoo.list_families())
+@each_builder
 def test_every_family_exports_to_onnx(family: str, tmp_path: Path) -> None:
     report = export.to_onnx(tiny_model(family), tmp_path / "m.onnx", input=tiny_input(family))
     assert report
@@ -63,7 +64,7 @@ def test_every_family_exports_to_onnx(family: str, tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").is_file()
 
 
-@pytest.mark.parametrize("family", zoo.list_families())
+@each_builder
 def test_every_family_exports_to_torchscript(family: str, tmp_path: Path) -> None:
     report = export.to_torchscript(tiny_model(family), tmp_path / "m.pt", input=tiny_input(family))
     assert report

@@ -34,7 +34,7 @@ from zoo.factory.create import create_random
 from .test_export import MACHINE_PATH, SPEC8, one_block, tiny_input, tiny_model
 
 FAMILIES = zoo.list_families()
-PART = ("alternet", "cbamresnet", "convit", "fcvit", "vgg")  # of each kind of graph one
+PART = ("alternet", "cbamresnet", "convit", "fcvit", "prevgg")  # of each kind of graph one
 
 
 def some(families: list[str], quick: tuple[str, ...]) -> list[Any]:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-import zoo
 from export.formats.axes import axes_of
 from export.formats.capture import capture
 from export.formats.onnx_file import translate
 from export.runtime.placement import KNOWN_GAPS, TABLE, predict_placement
 from export.spec import ExportSpec
+from tests.contract.helpers import each_builder
 from zoo.catalog.registry import families
 from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ExportError
@@ -43,7 +43,7 @@ def tiny_graph(family: str, spec: ExportSpec) -> onnx.ModelProto:
     return translate(capture(model, image.in_chans, axes), cfg, spec, axes)
 
 
-@pytest.mark.parametrize("family", zoo.list_families())
+@each_builder
 def test_no_graph_of_ours_leaves_the_gpu_unannounced(family: str) -> None:
     allowed = ALLOWED.get(family, set())
     assert not (family in STRICT and allowed)

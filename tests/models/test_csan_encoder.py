@@ -106,8 +106,9 @@ def test_impossible_settings_are_refused(keywords: dict[str, Any], message: str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_kinds_export_to_onnx_within_the_tolerance(kind: str, tmp_path: Any) -> None:
     spec = zoo.InputSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
-    report = export.to_onnx(small(kind=kind), tmp_path / "model.onnx", input=spec)
+    model = small(kind=kind, depth=2, local_layers=1)
+    report = export.to_onnx(model, tmp_path / "model.onnx", input=spec)
     assert report
     operators = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert operators.count("Attention") == 3
+    assert operators.count("Attention") == 2
     assert not {"Loop", "Scan", "If", "Einsum"} & set(operators)
