@@ -14,22 +14,25 @@ demo-finetune: .venv/.train
 demo-hub: .venv/.demo
 	@$(BIN)/python examples/hub_walkthrough.py
 
+# Two workers; tests/groups.py says what they share and what begins.
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q $(TWO) -m "not slow" $(ARGS)
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python -m pytest -q $(TWO) -m slow $(ARGS)
 
 # Small errors put into the code, one at a time: which do the tests notice? About an hour.
 mutate: .venv/.dev
 	$(BIN)/python -m benchmarks.mutation $(ARGS)
 	$(BIN)/python -m benchmarks.readme
 
-# Seconds of the quick suite by folder, in one process, on a quiet machine.
+# Seconds of both suites by folder, in one process, on a quiet machine.
 test-times: .venv/.dev
 	mkdir -p build
 	$(BIN)/python -m pytest -q -m "not slow" --junitxml build/quick.xml
-	$(BIN)/python -m benchmarks.suite build/quick.xml
+	$(BIN)/python -m pytest -q -m slow --junitxml build/slow.xml
+	$(BIN)/python -m benchmarks.suite --quick build/quick.xml --slow build/slow.xml
 	$(BIN)/python -m benchmarks.readme
 
 lint: .venv/.dev

@@ -1,7 +1,8 @@
 """What the test suite costs and notices, as tables for docs/testing.md.
 
-``python -m benchmarks.suite build/quick.xml`` keeps the times that pytest wrote with ``--junitxml``
-as seconds per folder; parts of the page come from there and from `benchmarks.mutation`.
+``python -m benchmarks.suite --quick build/quick.xml --slow build/slow.xml`` keeps the times that
+pytest wrote with ``--junitxml`` as seconds per folder and file; parts of the page come from there
+and from `benchmarks.mutation`, and `tests/groups.py` begins with the dearest files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,29 @@ MEASURED = Path(__file__).resolve().parents[1] / "model_cards" / "measured"
 FILE = "test_times.json"
 
 
-def by_folder(report: str) -> dict[str, dict[str, float]]:
-    """Folder of tests -> number and seconds of its tests, fixtures included, from JUnit XML."""
+def _cases(reports: Iterable[str]) -> Iterator[tuple[list[str], float]]:
+    """(tests, export, cards, test_usage) and seconds of every test, from JUnit XML."""
+    for report in reports:
+        for case in ET.fromstring(report).iter("testcase"):
+            yield case.attrib["classname"].split("."), float(case.attrib["time"])
+
+
+def by_folder(*reports: str) -> dict[str, dict[str, float]]:
+    """Folder of tests -> number and seconds of its tests, fixtures included."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: {"tests": 0, "seconds": 0.0})
-    for case in ET.fromstring(report).iter("testcase"):
-        parts = case.attrib["classname"].split(".")  # tests.export.cards.test_usage
+    for parts, seconds in _cases(reports):
         folder = "/".join(parts[:2]) if not parts[1].startswith("test_") else parts[0]
         found[folder]["tests"] += 1
-        found[folder]["seconds"] += float(case.attrib["time"])
+        found[folder]["seconds"] += seconds
     return {k: {"tests": v["tests"], "seconds": round(v["seconds"], 1)} for k, v in found.items()}
+
+
+def by_file(*reports: str) -> dict[str, float]:
+    """File of tests -> seconds of its tests, fixtures included."""
+    found: dict[str, float] = defaultdict(float)
+    for parts, seconds in _cases(reports):
+        found["/".join(parts) + ".py"] += seconds
+    return {file: round(seconds, 1) for file, seconds in sorted(found.items())}
 
 
 def _read(file: str, folder: Path) -> dict[str, Any] | None:
@@ -41,16 +57,22 @@ def _read(file: str, folder: Path) -> dict[str, Any] | None:
 
 
 def times(folder: Path = MEASURED) -> str:
-    """Folder, tests and seconds of one process, the dearest first."""
+    """Folder, tests and seconds of one process in both suites, the dearest first."""
     found = _read(FILE, folder)
     if found is None:
         return "Not measured yet on this version."
-    rows = sorted(found["folders"].items(), key=lambda item: -item[1]["seconds"])
-    lines = ["| folder | tests | seconds |", "|---|---|---|"]
-    lines += [f"| `{name}` | {row['tests']} | {row['seconds']:.1f} |" for name, row in rows]
-    total = sum(row["seconds"] for _, row in rows)
-    lines.append(f"| all | {sum(row['tests'] for _, row in rows)} | {total:.1f} |")
-    return "\n".join(lines)
+    none = {"tests": 0, "seconds": 0.0}
+    quick, slow = found["folders"], found["slow"]
+    rows = {name: (quick.get(name, none), slow.get(name, none)) for name in {*quick, *slow}}
+    lines = ["| folder | quick tests | seconds | slow tests | seconds |", "|---|---|---|---|---|"]
+    for name in sorted(rows, key=lambda name: (-sum(r["seconds"] for r in rows[name]), name)):
+        lines.append(_line(f"`{name}`", rows[name]))
+    both = [{k: sum(row[k] for row in part.values()) for k in none} for part in (quick, slow)]
+    return "\n".join([*lines, _line("all", both)])
+
+
+def _line(name: str, parts: Iterable[dict[str, float]]) -> str:
+    return f"| {name} | " + " | ".join(f"{p['tests']} | {p['seconds']:.1f}" for p in parts) + " |"
 
 
 def scores(folder: Path = MEASURED) -> str:
@@ -73,14 +95,18 @@ PARTS = {"times": times, "mutation": scores}
 
 
 def main() -> None:
-    """Write `FILE` from a report of pytest."""
+    """Write `FILE` from reports of pytest."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
-    parser.add_argument("report", type=Path, help="what pytest --junitxml wrote")
+    what = "what pytest --junitxml wrote"
+    for suite in ("--quick", "--slow"):
+        parser.add_argument(suite, type=Path, nargs="+", required=True, help=what)
     parser.add_argument("--out", type=Path, default=MEASURED)
     given = parser.parse_args()
+    quick, slow = ([p.read_text("utf-8") for p in paths] for paths in (given.quick, given.slow))
     content = {
-        "command": f"python -m benchmarks.suite {given.report}",
-        "folders": by_folder(given.report.read_text(encoding="utf-8")),
+        "command": "make test-times",
+        "folders": by_folder(*quick), "slow": by_folder(*slow),
+        "files": {"quick": by_file(*quick), "slow": by_file(*slow)},
         "load": os.getloadavg()[0], "versions": versions(), "machine": machine(),
         "parent_commit": parent_commit(),
     }  # fmt: skip

@@ -19,11 +19,11 @@ import torch
 
 from tests import surroundings
 
-pytest_plugins = ("tests.graphs",)
+pytest_plugins = ("tests.graphs", "tests.groups")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-_GOLDEN = re.compile(r"\[golden-(.+)\]$")
+_GOLDEN = re.compile(r"\[golden-([^@]+)\](?:@.*)?$")  # a worker adds its group
 _golden_outcomes: dict[str, str] = {}
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks import mutation, suite
+from tests import groups
 
 SOURCE = b'''"""A text with 1 + 1."""
 def f(a: int = 2) -> bool:
@@ -53,9 +54,22 @@ def test_times_are_summed_by_folder(tmp_path: Path) -> None:
         "tests": {"tests": 1, "seconds": 3.0},
     }
     assert suite.times(tmp_path) == "Not measured yet on this version."
-    (tmp_path / suite.FILE).write_text(json.dumps({"folders": folders}))
+    slow = {"tests/hub": {"tests": 1, "seconds": 2.0}}
+    (tmp_path / suite.FILE).write_text(json.dumps({"folders": folders, "slow": slow}))
     assert suite.times(tmp_path).splitlines()[2:] == [
-        "| `tests` | 1 | 3.0 |", "| `tests/export` | 2 | 1.8 |", "| all | 3 | 4.8 |",
+        "| `tests` | 1 | 3.0 | 0 | 0.0 |", "| `tests/hub` | 0 | 0.0 | 1 | 2.0 |",
+        "| `tests/export` | 2 | 1.8 | 0 | 0.0 |", "| all | 3 | 4.8 | 1 | 2.0 |",
+    ]  # fmt: skip
+
+
+def test_files_of_one_folder_share_a_group_and_the_dearest_group_begins() -> None:
+    files = suite.by_file(XML, XML.replace("test_usage", "test_more"))
+    assert files == {
+        "tests/export/cards/test_more.py": 1.5, "tests/export/cards/test_usage.py": 1.5,
+        "tests/export/test_parity.py": 0.5, "tests/test_laws.py": 6.0,
+    }  # fmt: skip
+    assert list(groups.in_order(files).items()) == [
+        ("tests/test_laws.py", 6.0), ("tests/export/cards", 3.0), ("tests/export", 0.5),
     ]  # fmt: skip
 
 
