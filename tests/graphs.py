@@ -20,6 +20,8 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.factory.description import PretrainedCfg
+
 LARGEST = 8 << 20  # bytes of a module's tensors; larger models are exported once or twice at most
 KEPT = 64  # programs, the last ones used
 
@@ -33,6 +35,8 @@ class _Writer(pickle.Pickler):
         self.size = 0
 
     def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, PretrainedCfg):  # labels and names; no forward reads them
+            return "description"
         if not isinstance(value, torch.Tensor):
             return None
         order = self._seen.setdefault(id(value), len(self._seen))

@@ -53,6 +53,14 @@ def outside() -> dict[str, str]:
     return found
 
 
+def write_anew(path: Path, data: bytes) -> None:
+    """A new file, which costs nothing; a file cut to nothing and written again waits for the disk
+    on ext4, thousands of times in a test that changes one.
+    """
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
 class _Header(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 

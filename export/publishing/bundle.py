@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,16 +40,11 @@ from ..directory import export_model
 from ..formats.metadata import describe
 from ..parity.report import ParityReport
 from ..spec import ExportSpec
+from .names import CARD, PROCESSOR, PROVENANCE, check_repo
 from .transformers_config import image_processor, transformers_keys
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-PROVENANCE = "provenance.json"
-CARD = "README.md"
-PROCESSOR = "preprocessor_config.json"
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -138,12 +132,6 @@ def _words(run: str | Path | None, card: str | Path | None) -> Mapping[str, str]
     if card is None and run is not None and (Path(run) / card_text.FILE).is_file():
         card = Path(run) / card_text.FILE
     return card_text.read_card_text(card) if card is not None else {}
-
-
-def check_repo(repo: str) -> None:
-    """Raises: ConfigError (code "repo") unless it is ORG/NAME, or nothing."""
-    if repo and not _REPO.fullmatch(repo):
-        raise ConfigError(f"--repo must be ORG/NAME; got {repo!r}", code="repo")
 
 
 def _describe(folder: Path, facts: CardFacts, exported: Manifest, card: str) -> None:

@@ -21,7 +21,7 @@ from zoo.files.manifest import Manifest, check_files, check_portable, read_manif
 from zoo.files.places import Directory
 
 from ..cards import check_card, placeholder, with_repo
-from .bundle import CARD, PROCESSOR, PROVENANCE, check_repo
+from .names import CARD, PROCESSOR, PROVENANCE, check_repo
 
 NEEDED = (CARD, "LICENSE", "config.json", "model.safetensors", "parity.json", PROCESSOR)
 TORCHSCRIPT = "model.pt"

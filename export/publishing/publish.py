@@ -16,8 +16,8 @@ from zoo.errors import ConfigError, NetworkError, ZooError
 from zoo.files.client_errors import client_errors, explain
 from zoo.files.local import sha256_bytes
 
-from .bundle import PROVENANCE
 from .checks import SignedOff, sign_off
+from .names import PROVENANCE
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi

@@ -28,12 +28,12 @@ def test_bench_model_prints_a_table_and_writes_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--rounds", "3", "--no-compile", "--size", "32x48", "--out", str(tmp_path))
-    assert run("model", "convit_nano", *arguments) == 0
+    assert run("model", "resnet_nano", *arguments) == 0
     out = capsys.readouterr().out
     assert "1 x 3 x 32 x 48 on cpu, 1 thread(s)" in out
     for word in ("eager", "TorchScript", "ONNX Runtime", "p99", "torch.compile: skipped"):
         assert word in out
-    content = json.loads((tmp_path / "convit_nano.random" / "speed.json").read_text())
+    content = json.loads((tmp_path / "resnet_nano.random" / "speed.json").read_text())
     assert content["shape"] == [1, 3, 32, 48]
     assert {"command", "versions", "machine", "seed", "parent_commit"} <= content.keys()
 

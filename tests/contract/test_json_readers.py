@@ -42,6 +42,7 @@ from zoo.training.job import Job
 from zoo.training.run import is_finished
 from zoo.training.sweep import get_grid
 
+from ..surroundings import write_anew
 from .reading import calls
 
 MEASURED = Path(__file__).parents[2] / "model_cards" / "measured"
@@ -87,7 +88,7 @@ def _file(name: str, read: Callable[[Path], object]) -> Reader:
     def reader(data: bytes, folder: Path) -> object:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write_anew(path, data)
         return read(path)
 
     return reader
@@ -135,7 +136,7 @@ def _checkpoint(data: bytes, folder: Path) -> None:
     content = len(text).to_bytes(8, "little") + text + b"1"
     digest = hashlib.sha256(content).hexdigest()
     content = content.replace(b"0" * 64, digest.encode(), 1)
-    (folder / "checkpoint.safetensors").write_bytes(content)
+    write_anew(folder / "checkpoint.safetensors", content)
     read_checkpoint(folder)
 
 
@@ -153,7 +154,7 @@ def _write_arrays(path: Path) -> None:
 
 
 def _finished(path: Path) -> None:
-    (path.parent / "manifest.json").write_text("{}")
+    write_anew(path.parent / "manifest.json", b"{}")
     is_finished(path.parent, Job(model="convit_nano", data="digits"))
 
 

@@ -44,6 +44,12 @@ def test_the_check_notices_torch() -> None:
     assert "torch" in loaded_by("import zoo.layers")  # guards against an empty report
 
 
+def test_a_finished_bundle_is_published_without_torch() -> None:
+    loaded = loaded_by("import export; export.publish; export.verify_directory")
+    assert "huggingface_hub" not in loaded
+    assert not loaded & {"torch", "timm", "onnxscript", "matplotlib"}
+
+
 def test_creating_and_running_a_model_loads_neither_timm_nor_torchvision() -> None:
     code = (
         "import torch, zoo; model = zoo.create_model('convit_nano').eval();"

@@ -18,6 +18,7 @@ import torch
 from onnx import TensorProto, helper
 
 from export.runtime.model_files import read_model
+from tests.surroundings import write_anew
 from zoo.errors import ZooError
 from zoo.weights.foreign.reading import read_checkpoint
 from zoo.weights.safetensors_file import read_tensors
@@ -56,7 +57,7 @@ def _onnx() -> bytes:
 
 def _read_onnx(data: bytes, folder: Path) -> object:
     path = folder / "model.onnx"
-    path.write_bytes(data)
+    write_anew(path, data)
     return read_model(path)
 
 

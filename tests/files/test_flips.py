@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import zoo
+from tests.surroundings import write_anew
 from zoo.errors import ZooError
 from zoo.files.manifest import check_files, make_manifest, read_manifest
 
@@ -31,10 +32,10 @@ def test_a_thousand_flipped_bits_are_found(
         whole = path.read_bytes()
         changed = bytearray(whole)
         changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
-        path.write_bytes(changed)
+        write_anew(path, bytes(changed))
         with pytest.raises(ZooError):
             check_files(tmp_path, read_manifest(tmp_path))
-        path.write_bytes(whole)
+        write_anew(path, whole)
         found += 1
     record_property("flips", found)
 

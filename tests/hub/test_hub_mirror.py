@@ -30,7 +30,7 @@ def mirror(
     )
     assert ran.code == 0, ran.err
     assert Path(ran.json["directory"]).is_relative_to(folder)
-    assert "onnx/model.onnx" in [entry["path"] for entry in ran.json["files"]]
+    assert "model.pt" in [entry["path"] for entry in ran.json["files"]]
     return folder
 
 

@@ -25,6 +25,7 @@ from zoo.training.loop import Watch
 from zoo.training.machine import Machine
 from zoo.training.run import train_model
 
+from ..surroundings import write_anew
 from .helpers import digits_job, recipe, states_equal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,7 +204,7 @@ def test_a_checkpoint_is_used_only_if_every_byte_is_as_it_was_written(tmp_path: 
     for number in range(500):
         changed = bytearray(whole)
         changed[number % len(whole)] ^= 1 << dice.randrange(8)
-        file.write_bytes(changed)
+        write_anew(file, bytes(changed))
         with pytest.raises(ZooError):
             checkpointing.read_checkpoint(tmp_path)
 
