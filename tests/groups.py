@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     path = MEASURED / FILE
     measured = json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else {}
     known = measured.get("slow" if config.getoption("markexpr") == "slow" else "quick", {})
-    files = {item.nodeid.partition("::")[0] for item in items}
+    # in the order of collection, which is the same in every worker; a set's is not
+    files = dict.fromkeys(item.nodeid.partition("::")[0] for item in items)
     order = list(in_order({file: known.get(file, UNKNOWN) for file in files}))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item.nodeid.partition("::")[0])))
