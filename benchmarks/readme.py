@@ -181,6 +181,9 @@ def evaluation_run() -> str:
     return f"```\n$ convattn evaluate convit_nano --data digits\n{text}\n```"
 
 
+_SHORT = {"logistic regression on pixels": "logistic", "5 nearest neighbours on pixels": "5-NN"}
+
+
 def own_pictures() -> str:
     """The default command on two folders (`python -m benchmarks.own_pictures`)."""
     found = json.loads((MEASURED / "own-pictures.json").read_text(encoding="utf-8"))
@@ -199,7 +202,7 @@ def own_pictures() -> str:
             f"| {row['data']}, {row['training_images']} | `{row['model']}` "
             f"| {f'`{tag_of(start)}`' if start else 'random'} "
             f"| {baseline['validation']['acc1_percent']:.1f}, "
-            f"{baseline['name'].removesuffix(' on pixels')} "
+            f"{_SHORT.get(baseline['name'], baseline['name'])} "
             f"| {row['validation']['acc1_percent']:.1f} | {row['test']['acc1_percent']:.1f} "
             f"({low:.1f} to {high:.1f}) | {time} |"
         )

@@ -192,21 +192,21 @@ def hash_speed(size: int = 256 << 20, rounds: int = 5) -> dict[str, float]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """The figures as a Markdown table."""
-    lines = ["| | promise | tests | counted | time |", "|---|---|---|---|---|"]
+    """The figures as a Markdown list."""
+    lines = []
     for name, row in content["figures"].items():
-        counted = ", ".join(f"{key} {value:,}" for key, value in row["counted"].items())
         skipped = f", {row['skipped']} skipped" if row["skipped"] else ""
         failed = f", **{row['failed']} fail**" if row["failed"] else ""
+        counted = "".join(f"; {key} {value:,}" for key, value in row["counted"].items())
         lines.append(
-            f"| {name} | {row['promise']} | {row['passed']} pass{failed}{skipped} "
-            f"| {counted or '-'} | {row['seconds']:,.0f} s |"
+            f"- **{name}** {row['promise']}: {row['passed']} tests pass{failed}{skipped}{counted}; "
+            f"{row['seconds']:,.0f} s"
         )
     return "\n".join(lines)
 
 
 def part() -> str:
-    """The table of docs/reliability.md, and which figures were not measured."""
+    """The list of docs/reliability.md, and which figures were not measured."""
     if not OUT.is_file():
         return "Not measured in this version."
     content = json.loads(OUT.read_text("utf-8"))

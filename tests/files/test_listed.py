@@ -159,6 +159,7 @@ FREE = {
     "zoo/analysis/landscape.py": "the log of an unfinished landscape",
     "zoo/cli/_options.py": "the user's list of labels",
     "export/cards/": "measured files",
+    "export/publishing/gallery/card.py": "a model card: text, shown as text",
     "export/publishing/gallery/runtime.py": "a tarball",
 }
 
