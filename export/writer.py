@@ -184,9 +184,8 @@ class ArtefactWriter:
 
             stage(file, "comparing with float64")
             rows, proof = write_with_preprocessing(
-                proto or self._float32(), self._path(file), file, cfg, references,
-                pixels="pixel_values" in names,
-            )  # fmt: skip
+                proto or self._float32(), self._path(file), file, cfg, references
+            )
             self.rows += rows
             self.attestation[file] = proof
             return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 IMAGE_NAME = "image"
+GREY_VALUES = "pre_float"  # inside the graph: 0 to 255, before they are normalised
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green, blue, in 1/65536
 Array = np.ndarray[Any, Any]
 

@@ -153,10 +153,8 @@ def _compare_images(bench: Bench, file: str, session: Session, level: str) -> tu
     from ..formats.outputs import form_with
     from .images import compare_images
 
-    form, input = (
-        form_with(bench.model, extras_in(file)),
-        InputSpec.from_dict(session.metadata["input"]),
-    )
+    form = form_with(bench.model, extras_in(file))
+    input = InputSpec.from_dict(session.metadata["input"])
     return compare_images(session, file, form, input, bench.spec, _gpu_tf32(bench), level)[0]
 
 

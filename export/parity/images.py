@@ -14,16 +14,23 @@ from zoo.data.preprocessing import preprocess
 from zoo.errors import ExportError
 from zoo.factory.description import PretrainedCfg
 
+from ..formats.extras import extras_in
 from ..formats.metadata import metadata_of
 from ..formats.onnx_file import save_onnx
 from ..formats.outputs import Form
-from ..graph.preprocessing import IMAGE_NAME, Array, preprocessing_graph, with_preprocessing
+from ..graph.preprocessing import (
+    GREY_VALUES,
+    IMAGE_NAME,
+    Array,
+    preprocessing_graph,
+    with_preprocessing,
+)
 from ..runtime.session import Session
 from ..spec import INPUT_NAME, ExportSpec
 from .compare import check_named
 from .inputs import TestInputs
 from .measure import References
-from .reference import compute_references
+from .reference import Reference, compute_references
 from .report import ParityRow
 
 if TYPE_CHECKING:
@@ -40,17 +47,18 @@ def write_with_preprocessing(
     file: str,
     cfg: PretrainedCfg,
     references: References,
-    pixels: bool = False,
 ) -> tuple[tuple[ParityRow, ...], dict[str, Any]]:
     """Write the graph that takes images, and compare both its parts.
 
-    Args: pixels: whether the prepared pixels are an output too, the last.
+    Args: file: its name in an export directory, which says whether the prepared pixels are an
+        output too, the last.
     Returns: rows of the whole graph against float64 on the pixels that its first part makes, and
         what the runtime attests with the grey levels by which these pixels differ from ours.
     Raises: ExportError if they differ by more than a rounding.
     """
     from ..runtime.opening import open_onnx
 
+    pixels = INPUT_NAME in extras_in(file)
     outputs = (*references.form.outputs, *((INPUT_NAME,) if pixels else ()))
     metadata = metadata_of(cfg, references.spec, references.axes, outputs)
     metadata["preprocessing"] = "inside"
@@ -72,22 +80,27 @@ def compare_images(
 ) -> tuple[tuple[ParityRow, ...], dict[str, dict[str, float]]]:
     """An opened graph that takes images, on four sizes of them.
 
-    Returns: rows against float64 on the pixels that its first part makes (which it returns, or
-        else that part alone), and by how many grey levels these differ from ours, by image size.
+    Returns: rows against float64 on the pixels that its first part makes (which it returns, and
+        which are compared then too, or else that part alone), and by how many grey levels these
+        differ from ours, by image size.
     Raises: ExportError if they differ by more than a rounding.
     """
     rows: tuple[ParityRow, ...] = ()
     worst: dict[str, dict[str, float]] = {}
+    returned = INPUT_NAME in extras_in(file)
     for size in _SIZES:
         images = _images(size)
-        made = session.run_named(images)
-        pixels = made[INPUT_NAME] if INPUT_NAME in made else _run_alone(input, images)
+        pixels, values = _run_alone(input, images)
+        if returned:
+            pixels = session.run_named(images)[INPUT_NAME]
         worst[f"{size[0]}x{size[1]}"] = _grey_levels(pixels, images, input)
         kinds = ("real",) * (len(images) - 1) + ("noise",)
         found = compute_references(
             form.module, TestInputs(pixels, kinds), spec.batches, form.outputs
         )
         found = {k: replace(r, inputs=TestInputs(images, kinds)) for k, r in found.items()}
+        if returned:
+            found[INPUT_NAME] = _pixels_reference(input, values, TestInputs(images, kinds))
         compared = check_named(
             session.run_named, found, file, session.provider, spec, tf32=tf32, level=level
         )
@@ -107,20 +120,41 @@ def _images(size: tuple[int, int]) -> Array:
     return np.stack([*made, noise])
 
 
-def _run_alone(spec: InputSpec, images: Array) -> Array:
+def _run_alone(spec: InputSpec, images: Array) -> tuple[Array, Array]:
+    """Pixels of the first part, and the grey values from 0 to 255 that it normalises."""
     import onnxruntime
+    from onnx import TensorProto, helper
 
+    proto = preprocessing_graph(spec)
+    proto.graph.output.append(helper.make_tensor_value_info(GREY_VALUES, TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(
-        preprocessing_graph(spec).SerializeToString(), providers=["CPUExecutionProvider"]
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    pixels: Array = session.run([INPUT_NAME], {IMAGE_NAME: images})[0]
-    return pixels
+    pixels, values = session.run([INPUT_NAME, GREY_VALUES], {IMAGE_NAME: images})
+    return pixels, values
+
+
+def _pixels_reference(spec: InputSpec, values: Array, inputs: TestInputs) -> Reference:
+    """Grey values (B, C, H, W) normalised in float64, and the error of float32 at that."""
+    truth, single = (_normalised(values, spec, kind) for kind in (np.float64, np.float32))
+    rows = truth.reshape(len(truth), -1)
+    error = np.abs(single.reshape(rows.shape) - rows).max(1)
+    return Reference(inputs, rows, error, INPUT_NAME)
+
+
+def _normalised(values: Array, spec: InputSpec, kind: Any) -> Array:
+    scaled: Array = values.astype(kind) / kind(255)
+    return (scaled - _per_channel(spec.mean, kind)) / _per_channel(spec.std, kind)
+
+
+def _per_channel(numbers: tuple[float, ...], kind: Any) -> Array:
+    return np.asarray(numbers, kind).reshape(-1, 1, 1)
 
 
 def _grey_levels(pixels: Array, images: Array, spec: InputSpec) -> dict[str, float]:
     """Differences from our transform in units of 1/255, largest and mean."""
     ours = np.stack([preprocess(image, spec) for image in images])
-    grey = 255 * np.asarray(spec.std).reshape(-1, 1, 1) * np.abs(pixels.astype(np.float64) - ours)
+    grey = 255 * _per_channel(spec.std, np.float64) * np.abs(pixels.astype(np.float64) - ours)
     found = {"max": round(float(grey.max()), 4), "mean": round(float(grey.mean()), 4)}
     if found["max"] > GREY_LEVELS_MAX or found["mean"] > GREY_LEVELS_MEAN:
         raise ExportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from click.testing import CliRunner
 import export
 import zoo
 from export.formats.extras import extra_file, extras_in
+from export.formats.outputs import form_with
+from export.parity.images import compare_images
 from export.parity.report import read_report
+from export.runtime.opening import open_onnx
+from export.spec import ExportSpec
 from zoo.cli import cli
 from zoo.data.preprocessing import preprocess
 from zoo.errors import ConfigError, ExportError
@@ -70,9 +75,30 @@ def test_every_output_is_measured_when_written_and_when_verified(
     for report in (read_report(out / "parity.json"), export.verify_directory(out).report):
         rows = [row for row in report.rows if row.file == FILE]
         outputs = {row.output for row in rows}
-        assert len(outputs) == 4  # logits, one map, two layers of attention
+        assert len(outputs) == 5  # logits, one map, two layers of attention, pixels
+        assert "pixel_values" in outputs
         assert all(row.passed for row in rows)
         assert "not_run" not in report.attestation.get(FILE, {})
+
+
+def test_pixels_that_are_a_grey_level_off_fail(
+    exported: tuple[torch.nn.Module, Path],
+) -> None:
+    """The measurement of `pixel_values` has teeth, whatever the logits make of them."""
+    model, out = exported
+    session = open_onnx(out / FILE)
+
+    def off(batch: np.ndarray) -> dict[str, np.ndarray]:
+        found = session.run_named(batch)
+        return {**found, "pixel_values": found["pixel_values"] + np.float32(1 / 255)}
+
+    spec, form = model.pretrained_cfg.input, form_with(model, extras_in(FILE))
+    rows, _ = compare_images(
+        replace(session, run_named=off), FILE, form, spec, ExportSpec(batches=(1,))
+    )
+    pixels = [row for row in rows if row.output == "pixel_values"]
+    assert pixels
+    assert not any(row.passed for row in pixels)
 
 
 def test_embeddings_and_images_share_a_file_of_a_foreign_model(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def fourier_analysis(
     """
     spectra: list[UnitSpectrum] = []
     curves = partial(_curves, definition=definition)
-    for unit, moments in measure_maps(model, loader, curves, units, on_step, True).items():
+    for unit, moments in measure_maps(model, loader, curves, units, on_step, ordered=True).items():
         *curve, side = moments.estimates()
         amplitudes = tuple(entry.mean for entry in curve)
         before = spectra[-1] if spectra else None

@@ -222,7 +222,7 @@ def plot_predictions(
         cell.set_xticks([])
         cell.set_yticks([])
         cell.spines[:].set_visible(False)
-    figure.suptitle("Images that training has never seen, and what each model answers", fontsize=10)
+    figure.suptitle("Images, and what each model answers of them", fontsize=10)
     save(figure, path)
 
 

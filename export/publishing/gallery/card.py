@@ -9,7 +9,8 @@ from markdown_it.token import Token
 
 from zoo.catalog.regular_files import read_regular_file
 
-CARD = "README.md"  # of a bundle or a training run, as the Hub shows it
+from ..names import CARD
+
 _SCROLLED = {  # what may be wider than a phone, reachable by keyboard
     "pre": '<pre tabindex="0">',
     "table": '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>',
@@ -18,13 +19,14 @@ _LIMIT = 2**20  # bytes; cards have some thousands
 
 
 def read_card(folder: Path) -> str:
-    """The card that lies in a folder, without its front matter; "" where there is none.
+    """The card of a bundle or a training run, without its front matter; "" where there is none.
 
     Raises: ResourceError for a file that cannot be read, WeightsFileError for one of over 1 MiB.
     """
     if not (folder / CARD).is_file():
         return ""
-    text = read_regular_file(folder / CARD, "model card", _LIMIT).decode(errors="replace")
+    data = read_regular_file(folder / CARD, "model card", _LIMIT)
+    text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
     head, mark, body = text.partition("\n---\n")
     return body if head.startswith("---\n") and mark else text
 

@@ -122,6 +122,8 @@ def test_a_card_that_is_no_text_is_refused(tmp_path: Path) -> None:
         card.read_card(tmp_path)
     (tmp_path / "README.md").write_bytes(b"caf\xe9 ---\n")  # Latin-1
     assert card.read_card(tmp_path) == "caf\ufffd ---\n"
+    (tmp_path / "README.md").write_bytes(b"\xef\xbb\xbf---\r\nlicense: mit\r\n---\r\n# Mine\r\n")
+    assert card.read_card(tmp_path) == "# Mine\n"  # as editors of Windows write it
 
 
 def test_pages_lead_to_the_documentation_that_they_are_told_of() -> None:
