@@ -22,7 +22,7 @@ test: .venv/.dev
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -q $(TWO) -m slow $(ARGS)
 
-# Small errors put into the code, one at a time: which do the tests notice? About an hour.
+# Small errors put into the code, one at a time: which do the tests notice? An hour at most.
 mutate: .venv/.dev
 	$(BIN)/python -m benchmarks.mutation $(ARGS)
 	$(BIN)/python -m benchmarks.readme

@@ -1,30 +1,34 @@
 """How many small errors in the code the tests notice: ``python -m benchmarks.mutation``.
 
 One error at a time is put into a copy of the checkout: a turned comparison, another number, a call
-left out. The tests of that room run until one fails. Errors are drawn at random, with a seed, until
-the time or the number asked for is used up, so that rooms are compared and not counted out.
+left out. The tests of the room that enter the changed function run until one fails; a hanging test
+fails. Errors are drawn at random, with a seed. What is known is written after every error, and the
+next run goes on from there, as long as the sources of the room are the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import os
+import functools
+import hashlib
+import json
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.files.json_text import to_json
 from zoo.files.local import write_text
-from zoo.files.processes import run_python
 from zoo.files.provenance import machine, parent_commit, versions
+
+from .forked_tests import Tests
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "mutation.json"
@@ -66,10 +70,16 @@ class Mutant:
 
     file: str
     line: int
+    column: int
     start: int
     end: int
     before: str
     after: str
+
+    def described(self) -> dict[str, str]:
+        """What tells it from the others."""
+        at = f"{self.file}:{self.line}:{self.column + 1}"
+        return {"at": at, "before": self.before, "after": self.after}
 
     def applied(self, source: bytes) -> bytes:
         """The file with the error in it."""
@@ -89,7 +99,7 @@ def mutants(file: str, source: bytes) -> Iterator[Mutant]:
             end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
             before = source[start:end].decode()
             for after in _changed(node):
-                yield Mutant(file, node.lineno, start, end, before, after)
+                yield Mutant(file, node.lineno, node.col_offset, start, end, before, after)
 
 
 def _visited(node: ast.AST) -> Iterator[ast.AST]:
@@ -131,8 +141,63 @@ def _changed(node: ast.AST) -> Iterator[str]:
         yield "pass"
 
 
-def _copy(place: Path) -> None:
-    """The files of the checkout that git knows or would take."""
+class Room:
+    """What is known of a room, and a copy of the checkout in which more is tried.
+
+    Args:
+        known: the row of an earlier run; it counts if seed and sources are the same.
+    """
+
+    def __init__(self, place: Path, name: str, seed: int, known: dict[str, Any]) -> None:
+        sources, tests = ROOMS[name]
+        files = [
+            f for s in sources.split() for f in sorted((place / s).rglob("*.py")) or [place / s]
+        ]
+        texts = {str(f.relative_to(place)): f.read_bytes() for f in files}
+        self.mutants = [m for file, text in texts.items() for m in mutants(file, text)]
+        random.Random(seed).shuffle(self.mutants)
+        digest = hashlib.sha256(b"".join(texts.values())).hexdigest()
+        new = {"seed": seed, "sources": digest, "possible": len(self.mutants), "drawn": 0,
+               "killed": 0, "hanging": 0, "survivors": []}  # fmt: skip
+        same = (known.get("seed"), known.get("sources")) == (seed, digest)
+        self.row: dict[str, Any] = known if same else new
+        self._place = place
+        self._tests = functools.cache(lambda: Tests(place, list(texts), tests.split()))
+
+    def draw(self, count: int) -> Iterator[None]:
+        """Try errors until `count` of them are known. Raises: RuntimeError if the tests fail
+        without any.
+        """
+        for mutant in self.mutants[self.row["drawn"] : count]:
+            self._try(mutant, mutant.described(), (mutant.file, mutant.line))
+            self.row["drawn"] += 1
+            yield
+
+    def again(self) -> Iterator[None]:
+        """Try those that were not noticed, with all tests of the room."""
+        for known in list(self.row["survivors"]):
+            mutant = next(m for m in self.mutants if m.described().items() <= known.items())
+            self.row["survivors"].remove(known)
+            self._try(mutant, known, None)
+            yield
+
+    def _try(self, mutant: Mutant, row: dict[str, str], place: tuple[str, int] | None) -> None:
+        tests, path = self._tests(), self._place / mutant.file
+        path.write_bytes(mutant.applied(path.read_bytes()))
+        outcome = tests.outcome(place)
+        shutil.copy2(ROOT / mutant.file, path)  # its time says that its compiled form is true again
+        print(
+            f"{outcome:8} {row['at']} {row['before'][:40]!r} -> {row['after'][:40]!r}", flush=True
+        )
+        if outcome == "survives":
+            self.row["survivors"].append(row)
+        else:
+            self.row["killed"] += 1
+            self.row["hanging"] += outcome == "hangs"
+
+
+def copy_checkout(place: Path) -> None:
+    """Copy the files that git knows or would take."""
     names = ("git", "ls-files", "-z", "-co", "--exclude-standard")
     listed = subprocess.run(names, cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
@@ -141,70 +206,39 @@ def _copy(place: Path) -> None:
             shutil.copy2(ROOT / name, place / name)
 
 
-def _passes(place: Path, tests: str, limit: float | None = None) -> bool:
-    """Whether the tests of a room pass; hanging is failing."""
-    command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = run_python(
-            *command, *tests.split(), home=place, cwd=place, env=env, timeout=limit,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
-
-
-def measure_room(place: Path, room: str, count: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Draw errors and run the tests. Raises: RuntimeError if they fail without any."""
-    sources, tests = ROOMS[room]
-    files = [f for s in sources.split() for f in sorted((place / s).rglob("*.py")) or [place / s]]
-    found = [m for f in files for m in mutants(str(f.relative_to(place)), f.read_bytes())]
-    random.Random(seed).shuffle(found)
-    started = time.monotonic()
-    if not _passes(place, tests):
-        raise RuntimeError(f"the tests of {room} fail as they are: {tests}")
-    limit = 3 * (time.monotonic() - started) + 60
-    survivors, drawn, started = [], 0, time.monotonic()
-    for mutant in found[:count]:
-        if drawn and time.monotonic() - started > seconds:
-            break
-        path = place / mutant.file
-        source = path.read_bytes()
-        path.write_bytes(mutant.applied(source))
-        survived = _passes(place, tests, limit)
-        path.write_bytes(source)
-        drawn += 1
-        where = f"{mutant.file}:{mutant.line}"
-        print(f"{'SURVIVES' if survived else 'killed'} {where} {mutant.after[:60]}", flush=True)
-        if survived:
-            survivors.append({"at": where, "before": mutant.before, "after": mutant.after})
-    return {"possible": len(found), "drawn": drawn, "killed": drawn - len(survivors),
-            "survivors": survivors}  # fmt: skip
+def _write(path: Path, rooms: Mapping[str, Any]) -> None:
+    content = {
+        "command": "python -m benchmarks.mutation " + " ".join(sys.argv[1:]),
+        "rooms": rooms, "versions": versions(), "machine": machine(),
+        "parent_commit": parent_commit(),
+    }  # fmt: skip
+    write_text(path, to_json(content, indent=1) + "\n")
 
 
 def main() -> None:
     """Measure rooms and write `FILE`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutation", description=__doc__)
     parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all without")
-    parser.add_argument("--count", type=int, default=1000, help="errors per room at most")
-    parser.add_argument("--seconds", type=float, default=420, help="per room (default: 420)")
+    parser.add_argument("--mutants", type=int, default=16, help="errors in a room (default: 16)")
+    parser.add_argument("--minutes", type=float, default=60, help="for all rooms (default: 60)")
+    parser.add_argument("--again", action="store_true", help="only those that were not noticed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("model_cards/measured"))
     given = parser.parse_args()
     if unknown := set(given.rooms) - set(ROOMS):
         parser.error(f"no such room: {', '.join(sorted(unknown))}; there are {', '.join(ROOMS)}")
-    rooms: dict[str, Any] = {}
+    path, end = given.out / FILE, time.monotonic() + 60 * given.minutes
+    known = json.loads(path.read_text("utf-8"))["rooms"] if path.is_file() else {}
+    names = given.rooms or list(ROOMS)
     with tempfile.TemporaryDirectory(prefix="mutation-") as place:
-        _copy(Path(place))
-        for room in given.rooms or ROOMS:
-            rooms[room] = measure_room(Path(place), room, given.count, given.seconds, given.seed)
-    content = {
-        "command": "python -m benchmarks.mutation " + " ".join(sys.argv[1:]),
-        "rooms": rooms, "seed": given.seed, "versions": versions(), "machine": machine(),
-        "parent_commit": parent_commit(),
-    }  # fmt: skip
-    write_text(given.out / FILE, to_json(content, indent=1) + "\n")
+        copy_checkout(Path(place))
+        for i, name in enumerate(names):
+            share = time.monotonic() + (end - time.monotonic()) / (len(names) - i)
+            room = Room(Path(place), name, given.seed, known.get(name, {}))
+            for _ in room.again() if given.again else room.draw(given.mutants):
+                _write(path, known := {**known, name: room.row})
+                if time.monotonic() > share:
+                    break
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""Tests of a copy of the checkout, in forked processes that have everything of others imported.
+
+For `benchmarks.mutation`: a first run says which tests enter which functions, and how long they
+take; the later ones run few tests. POSIX only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from tests import surroundings
+
+OURS = ("zoo", "export", "tests", "benchmarks")
+OTHERS = ("numpy", "PIL.Image", "torch.onnx", "torch._dynamo", "timm", "onnx", "onnxscript",
+          "onnxruntime")  # fmt: skip
+OUTPUT = ".output.txt"
+Place = tuple[str, int]  # file, line
+
+
+class Watcher:
+    """Plugin of pytest: which functions of `sources` each test enters, fixtures included."""
+
+    def __init__(self, place: Path, sources: list[str]) -> None:
+        self._files = {str(place / source): source for source in sources}
+        self._entered: dict[str, set[CodeType]] = defaultdict(set)  # by a test or a fixture
+        self._now: list[set[CodeType]] = []
+        self.rows: list[Any] = []
+
+    def _enter(self, frame: FrameType, event: str, arg: Any) -> None:
+        if frame.f_code.co_filename in self._files:
+            for codes in self._now:
+                codes.add(frame.f_code)
+
+    @contextlib.contextmanager
+    def _watched(self, name: str) -> Iterator[set[CodeType]]:
+        self._now.append(self._entered[name])
+        try:
+            yield self._entered[name]
+        finally:
+            self._now.pop()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Any:
+        with self._watched(fixturedef.argname):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        started = time.monotonic()
+        sys.settrace(self._enter)
+        threading.settrace(self._enter)
+        try:
+            with self._watched(item.nodeid) as codes:
+                return (yield)
+        finally:
+            sys.settrace(None)
+            fixtures = (self._entered[name] for name in getattr(item, "fixturenames", ()))
+            reach = [self._reach(code) for code in codes.union(*fixtures)]
+            self.rows.append((item.nodeid, time.monotonic() - started, reach))
+
+    def _reach(self, code: CodeType) -> tuple[str, int, int]:
+        """File, first and last line of a function; no line of a module."""
+        file, first = self._files[code.co_filename], code.co_firstlineno
+        if code.co_name == "<module>":
+            return file, 0, 0
+        return file, first, max(line for *_, line in code.co_lines() if line)
+
+
+class _Only:
+    """Plugin of pytest: run these tests alone."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if item.nodeid in self._names]
+
+
+class Tests:
+    """The tests in files and folders of `place`, seen from functions of `sources`.
+
+    Raises: RuntimeError if they fail.
+    """
+
+    def __init__(self, place: Path, sources: list[str], tests: list[str]) -> None:
+        self._place = place
+        with tempfile.TemporaryDirectory(prefix="tests-") as home:
+            surroundings.close(Path(home))  # some read their settings when they are imported
+            for name in OTHERS:
+                importlib.import_module(name)
+        report = place / ".entered.json"
+        if self._run(tests, Watcher(place, sources), None, report) != 0:
+            said = (place / OUTPUT).read_text("utf-8", "replace")[-2000:]
+            raise RuntimeError(f"the tests fail as they are: {' '.join(tests)}\n{said}")
+        self._rows = json.loads(report.read_text("utf-8"))
+
+    def outcome(self, at: Place | None) -> str:
+        """ "killed", "hangs" or "survives": what the tests say that enter the function at a place;
+        outside of functions those that enter the file, of a new place all.
+        """
+        seen = self._rows
+        if at is not None:
+            file, line = at
+            near = [row for row in seen if any(f == file for f, *_ in row[2])]
+            seen = [row for row in near if any(f == file and a <= line <= b for f, a, b in row[2])]
+            seen = seen or near or self._rows
+        files: dict[str, float] = defaultdict(float)
+        for name, seconds, _ in seen:
+            files[name.partition("::")[0]] += seconds
+        limit = 30 + 2 * sum(files.values())
+        plugin = _Only({row[0] for row in seen})
+        code = self._run(sorted(files, key=lambda file: files[file]), plugin, limit)
+        return {0: "survives", None: "hangs"}.get(code, "killed")
+
+    def _run(
+        self, tests: list[str], plugin: Any, limit: float | None, report: Path | None = None
+    ) -> int | None:
+        """Exit code of pytest; None if it took more than `limit` seconds."""
+        arguments = (self._place, tests, plugin, report)
+        child = multiprocessing.get_context("fork").Process(target=_test, args=arguments)
+        child.start()
+        child.join(limit)
+        code = child.exitcode
+        with contextlib.suppress(ProcessLookupError):  # with all that it started
+            os.killpg(child.pid or 0, signal.SIGKILL)
+        child.join()
+        return code
+
+
+def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> None:
+    """Become a process of pytest in `place`, with none of our modules imported."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    output = os.open(place / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(place)
+    here = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(place), *(path for path in sys.path if Path(path).resolve() != here)]
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.modules["__main__"] = importlib.import_module("pytest.__main__")
+    # Compiled files are the unchanged ones, which the first run leaves.
+    sys.dont_write_bytecode = report is None
+    os.environ.update(PYTHONPATH=str(place), **({} if report else {"PYTHONDONTWRITEBYTECODE": "1"}))
+    settings = ["-q", "-x", "-p", "no:cacheprovider", "--assert=plain", "-m", "not slow"]
+    code = pytest.main([*settings, f"--basetemp={place}/.tmp", *tests], [plugin])
+    if report is not None:
+        report.write_text(json.dumps(plugin.rows))
+    sys.exit(code)
