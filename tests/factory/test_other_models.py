@@ -15,8 +15,11 @@ import torch
 import zoo
 from zoo.cli import main
 from zoo.errors import ConfigError, MissingDependencyError, NoWeightsError, ZooError
+from zoo.factory.config_json import build_config
 from zoo.factory.create import create_from_file, create_random, load_model
 from zoo.factory.description import Stated
+from zoo.files.local import sha256_bytes
+from zoo.weights.safetensors_file import weights_bytes
 
 CODE = """
 import torch
@@ -240,7 +243,34 @@ def test_a_classifier_of_transformers_gives_its_logits(kind: str, tmp_path: Path
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(x), theirs(x).logits)
     assert str(tmp_path) not in json.dumps(dict(cfg.model_args))
+    (tmp_path / "own").mkdir()  # as train and import store it
+    weights = weights_bytes(model)
+    stated = build_config(model, sha256_bytes(weights))
+    (tmp_path / "own" / "config.json").write_text(json.dumps(stated))
+    (tmp_path / "own" / "model.safetensors").write_bytes(weights)
+    assert torch.equal(zoo.create_model(str(tmp_path / "own"), pretrained=True).eval()(x), model(x))
     new = zoo.create_model(f"hf:{tmp_path / 'net'}", pretrained=True, num_classes=5)
     assert new(x).shape == (2, 5)
     features = zoo.create_model(f"hf:{tmp_path / 'net'}", pretrained=True, num_classes=0)
     assert features(x).ndim == 2
+
+
+@needs_transformers
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"num_labels": 10**9}, "num_labels=1000000000"),
+        ({"id2label": {"0": "a"}, "nested": {"size": [10**7]}}, "nested=10000000"),
+        ({"num_hidden_layers": 100_000}, "more than"),
+        ({"hidden_size": 65_536, "num_attention_heads": 8}, "more than 2147483648 parameters"),
+        ({"hidden_act": "wave"}, "cannot be built"),
+    ],
+)
+def test_a_configuration_of_transformers_without_end_is_refused(
+    said: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], **said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=message) as caught:
+        zoo.create_model(f"hf:{tmp_path}", pretrained=False)
+    assert len(str(caught.value)) <= 300

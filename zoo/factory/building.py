@@ -45,6 +45,7 @@ class Blueprint:
         translate: its tensors -> the same under the names of the model.
         adapt: the weights may be fitted as `zoo.create_model` documents.
         finish: what is done to the module at the end.
+        stated: a file says how it is built, so it is built in outline first.
     """
 
     described: PretrainedCfg
@@ -55,6 +56,7 @@ class Blueprint:
     translate: Callable[[Tensors], Tensors] = lambda tensors: tensors
     adapt: bool = False
     finish: Callable[[nn.Module], nn.Module] = lambda model: model
+    stated: bool = False
 
     def without_classifier(self) -> Blueprint:
         """The same, with features in place of logits."""
@@ -68,7 +70,14 @@ def build(plan: Blueprint, tensors: Tensors | None = None) -> nn.Module:
     Raises: ConfigError for keywords; WeightsFileError, IntegrityError, WeightsMismatchError.
     """
     cfg, digest, unchanged = plan.described, plan.described.sha256, True
-    make = functools.partial(_bounded, plan.construct, cfg.architecture)
+
+    def make(most: int = MOST_PARAMETERS) -> nn.Module:
+        bounded = functools.partial(_bounded, plan.construct, cfg.architecture, most)
+        if plan.stated:
+            from .outline import check_outline
+
+            check_outline(bounded)
+        return bounded()
 
     def read() -> Tensors:
         from ..weights.safetensors_file import read_tensors

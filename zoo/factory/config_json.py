@@ -45,7 +45,7 @@ class Config(_Named, total=False):
     convattn: _Own
 
 
-_MOST = 1_000_000
+_MOST = {int: 1_000_000, float: 1e9}
 DOCUMENT = Document(Config, "config.json of a model", "config_json", "write the directory again")
 
 
@@ -133,26 +133,28 @@ def trained_arguments(config: Mapping[str, Any], record: ModelRecord | None) -> 
     usual = None if record is None else record.config.get("num_classes", 1000)
     if classes is not None and classes != usual:
         trained["num_classes"] = classes
-    _check_numbers(trained)
+    check_numbers(trained)
     return {key: tuple(v) if isinstance(v, list) else v for key, v in trained.items()}
 
 
-def _check_numbers(arguments: Mapping[str, Any]) -> None:
+def check_numbers(arguments: Mapping[str, Any]) -> None:
     """Raises: ConfigError for a number that no model has, before anything is built with it."""
     for key, value in arguments.items():
         for number in _leaves(value):
-            if isinstance(number, (int, float)) and not abs(number) <= _MOST:
+            most = _MOST.get(type(number))
+            if most and not abs(number) <= most:
                 raise ConfigError(
-                    f"config.json says {key[:80]}={number}; no model has numbers beyond {_MOST}. "
+                    f"config.json says {key[:80]}={number}; no model has numbers beyond {most}. "
                     "Write the directory again",
                     code="config_json",
                 )
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    for part in value if isinstance(value, list) else ():
-        yield from _leaves(part)
-    if not isinstance(value, list):
+    if isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    else:
         yield value
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,11 @@ def _facts_of_plan(plan: Blueprint) -> dict[str, Any]:
 
 def _facts_of_module(plan: Blueprint) -> dict[str, Any]:
     """Parameters and classes, counted on a model without values where that is possible."""
-    import torch
-
     from .building import build
+    from .outline import outlined
 
     own = plan.described.architecture.startswith("py:")
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
-        model = build(plan)
+    model = build(plan) if own else outlined(lambda: build(replace(plan, stated=False)))
     cfg: PretrainedCfg = model.pretrained_cfg
     return {
         "class": type(model).__name__,

@@ -163,8 +163,9 @@ def stored(place: Place, pretrained: bool, overrides: Overrides) -> Blueprint:
             overrides = at_training_size(record, trained, overrides)
         plan = of_record(record, {**trained, **overrides})
     described = restored_cfg(plan.described, config, overrides)
+    plan = replace(plan, described=described, stated=True)
     if not pretrained:
-        return replace(plan, described=described)
+        return plan
     own = config.get("convattn", {})
     stated = own.get("weights_sha256") or ""
     described = replace(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..catalog.weights_records import InputSpec
 from ..errors import (
-    ConfigError,
     MissingDependencyError,
     NoWeightsError,
     UnknownModelError,
@@ -67,12 +66,9 @@ def _construct(name: str, keywords: Mapping[str, Any]) -> nn.Module:
 
     from torchvision import models
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # how two of them will be initialised one day
-            model: nn.Module = models.get_model(name, weights=None, **keywords)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"torchvision:{name} cannot be built: {error}") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # how two of them will be initialised one day
+        model: nn.Module = models.get_model(name, weights=None, **keywords)
     model.num_classes = classes_of(model)  # type: ignore[assignment]
     return model
 

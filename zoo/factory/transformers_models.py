@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..files.listed import read_document, read_listed
 from .building import Blueprint, input_of
+from .config_json import check_numbers
 from .description import PretrainedCfg
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class _Processor(TypedDict, total=False):
 
 
 PROCESSOR = Document(_Processor, "configuration of an image processor", "config_json")
+CONFIGURATION = Document(dict[str, Any], "configuration of transformers", "config_json")
 _WEIGHTS = "model.safetensors"
 _FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 # of a config: where and when it was written, not what the model is
@@ -54,7 +56,6 @@ _NOT_THE_MODEL = (
     "_name_or_path",
     "model_type",
     "transformers_version",
-    "architectures",
     "dtype",
     "torch_dtype",
 )
@@ -69,6 +70,7 @@ def of_transformers(reference: str, pretrained: bool, overrides: Mapping[str, An
             f"{folder!r} is no directory with a config.json; `hf download ORG/NAME --local-dir "
             f"{folder}` makes one, and so does save_pretrained"
         )
+    check_numbers(read_document(CONFIGURATION, os.path.join(folder, "config.json")))
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -84,7 +86,7 @@ def of_transformers(reference: str, pretrained: bool, overrides: Mapping[str, An
         input=input_of(_input_of(folder, plan.described.input), overrides),
         labels=() if generic or "num_classes" in overrides else labels,
     )
-    plan = replace(plan, described=described)
+    plan = replace(plan, described=described, stated=True)
     if not pretrained:
         return plan
     file = os.path.join(folder, _WEIGHTS)
@@ -108,7 +110,7 @@ def of_stored_transformers(
 ) -> Blueprint:
     """The blueprint of ``hf:TYPE`` with the whole configuration as keywords, as we store it."""
     transformers, kind = _transformers(architecture), architecture.removeprefix("hf:")
-    keywords = dict(overrides)
+    keywords = {k: list(v) if isinstance(v, tuple) else v for k, v in overrides.items()}
     changed = {k: keywords.pop(k) for k in ("num_classes", "img_size") if k in keywords}
     try:
         config = transformers.AutoConfig.for_model(kind, **keywords)
@@ -197,12 +199,7 @@ def _blueprint(config: Any, overrides: Mapping[str, Any]) -> Blueprint:
 def _construct(config: Any) -> nn.Module:
     import transformers
 
-    try:
-        model = transformers.AutoModelForImageClassification.from_config(config)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"transformers builds no image classifier of type {config.model_type!r}: {error}"[:300]
-        ) from None
+    model = transformers.AutoModelForImageClassification.from_config(config)
     plain = type(model)
 
     def forward(self: Any, pixel_values: Any) -> Any:

@@ -58,14 +58,14 @@ def _without_values(construct: Callable[[], nn.Module]) -> nn.Module | None:
     """The model on the meta device; None unless a state dict would fill all of it there."""
     if torch.get_default_device().type != "cpu":
         return None
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), Undrawn():
         model = construct()
     tensors = chain(model.named_parameters(), model.named_buffers())
     whole = {name for name, _ in tensors} == model.state_dict().keys()  # none tied, none left out
     return model if whole else None
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Tensors without values are not initialised: torch would import its compiler to do so."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
