@@ -183,12 +183,11 @@ class Room:
 
     def _try(self, mutant: Mutant, row: dict[str, str], place: tuple[str, int] | None) -> None:
         tests, path = self._tests(), self._place / mutant.file
-        path.write_bytes(mutant.applied(path.read_bytes()))
+        unchanged = path.rename(path.with_suffix(".unchanged"))
+        path.write_bytes(mutant.applied(unchanged.read_bytes()))
         outcome = tests.outcome(place)
-        shutil.copy2(ROOT / mutant.file, path)  # its time says that its compiled form is true again
-        print(
-            f"{outcome:8} {row['at']} {row['before'][:40]!r} -> {row['after'][:40]!r}", flush=True
-        )
+        unchanged.replace(path)  # with its time, by which its compiled form is known
+        print(outcome, row["at"], repr(row["before"][:40]), repr(row["after"][:40]), flush=True)
         if outcome == "survives":
             self.row["survivors"].append(row)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from zoo.errors import IntegrityError, NetworkError, ResourceError, ZooError
 from zoo.files import download, fetch, pins
@@ -18,6 +19,7 @@ from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
 from zoo.files.mirror import Mirror, Ref
+from zoo.files.strays import STALE_SECONDS, hidden_name
 
 FIRST, SECOND = "a" * 40, "b" * 40
 REPO, WEIGHTS = "org/by-hand", "model.safetensors"
@@ -175,5 +177,35 @@ def test_a_partial_download_of_another_process_is_left_for_an_hour(tmp_path: Pat
         path = tmp_path / f"{minutes}.incomplete"
         path.write_bytes(b"123")
         os.utime(path, (now - 60 * minutes,) * 2)
-    assert download.remove_orphans(tmp_path, download.STALE_SECONDS) == 3
+    assert download.remove_orphans(tmp_path, STALE_SECONDS) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.incomplete", "50.incomplete"]
+
+
+def test_a_partial_download_that_a_process_is_at_is_left(tmp_path: Path) -> None:
+    blobs = tmp_path / "models--org--x" / "blobs"
+    blobs.mkdir(parents=True)
+    locks = tmp_path / ".locks" / "models--org--x"
+    locks.mkdir(parents=True)
+    names = ("ab.12345678.incomplete", "cd.12345678.incomplete", hidden_name(".incomplete"))
+    for name in names:
+        (blobs / name).write_bytes(b"123")
+        os.utime(blobs / name, (0, 0))
+    (locks / "cd.lock").touch()  # of a process that was killed
+    with FileLock(locks / "ab.lock"):
+        assert download.remove_orphans(blobs, 0.0) == 3
+        assert sorted(p.name for p in blobs.iterdir()) == sorted([names[0], names[2]])
+    assert download.remove_orphans(blobs, 0.0) == 3
+    assert [p.name for p in blobs.iterdir()] == [names[2]]
+
+
+def test_a_cached_file_that_another_process_removed_is_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / WEIGHTS
+    there.write_bytes(b"\0weights")
+    places = iter((tmp_path / "removed", there))
+    monkeypatch.setattr(download, "_locate", lambda wanted, mirror: next(places))
+    pin = pins.Pin(
+        repo=REPO, file=WEIGHTS, revision=FIRST, sha256=sha256_bytes(b"\0weights"), size_bytes=8
+    )
+    assert download.download_verified(pin) == b"\0weights"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .client import FILE, blobs, environment, pinning, python
+from .client import FILE, blobs, catalog, convattn, environment, pinning, python
 from .server import Fault, HubServer
 
 # Downloads each record of a list by the catalogue's own reader; prints digest or error.
@@ -82,21 +82,9 @@ def test_corruption_in_the_resumed_part_is_noticed(hub: HubServer, tmp_path: Pat
 
 def test_a_killed_download_leaves_nothing_that_is_ever_used(hub: HubServer, tmp_path: Path) -> None:
     wanted = record(hub, "org/killed", content(25, 5))
-    hub.faults = [Fault("stall", "GET /cdn/org/killed", times=1, at=22_000_000)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", DOWNLOAD],
-        env=environment(tmp_path, hub.endpoint),
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps([wanted]).encode())
-    process.stdin.close()
-    deadline = time.monotonic() + 60
-    while not (partial := _incomplete(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process, partial = _stalled(hub, tmp_path, wanted)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert partial
     assert not [path for path in blobs(tmp_path, "org/killed") if path.is_symlink()]
     for path in partial:
@@ -104,6 +92,48 @@ def test_a_killed_download_leaves_nothing_that_is_ever_used(hub: HubServer, tmp_
     [result] = python(DOWNLOAD, tmp_path, hub.endpoint, [wanted])
     assert result == {"sha256": wanted["sha256"]}
     assert _incomplete(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["--partial", "org/emptied"])
+def test_a_cache_that_is_cleared_during_a_download_is_filled_all_the_same(
+    hub: HubServer, tmp_path: Path, what: str
+) -> None:
+    first = record(hub, "org/emptied", content(1, 6))
+    assert python(DOWNLOAD, tmp_path, hub.endpoint, [first]) == [{"sha256": first["sha256"]}]
+    known = catalog(tmp_path / "catalog.json", {**first, "tag": "emptied"})
+    repo = hub.repos["org/emptied"]
+    repo.commit({FILE: content(25, 7)})
+    second = pinning(repo.name, content(25, 7), repo.refs["main"])
+    process, partial = _stalled(hub, tmp_path, second)
+    ran = convattn(tmp_path, hub.endpoint, "cache", "remove", what, **known)
+    assert (ran.code, ran.err) == (0, "")
+    assert [path.exists() for path in partial] == [what == "--partial"]
+    assert json.loads(process.communicate()[0]) == [{"sha256": second["sha256"]}]
+    both = [{"sha256": wanted["sha256"]} for wanted in (first, second)]
+    assert python(DOWNLOAD, tmp_path, hub.endpoint, [first, second]) == both
+
+
+def _stalled(
+    hub: HubServer, home: Path, wanted: dict[str, Any]
+) -> tuple[subprocess.Popen[bytes], list[Path]]:
+    """A process that waits for the last part of a file, and its partial download."""
+    hub.faults = [Fault("stall", f"GET /cdn/{wanted['repo']}", times=1, at=22_000_000)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", DOWNLOAD],
+        env=environment(home, hub.endpoint),
+        cwd=home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps([wanted]).encode())
+    process.stdin.close()
+    process.stdin = None  # `communicate` would flush it
+    deadline = time.monotonic() + 60
+    while not (partial := _incomplete(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process, partial
 
 
 def _incomplete(home: Path) -> list[Path]:

@@ -152,8 +152,9 @@ def _snapshot_files(
         if not digest:
             digest = stated_digest(place)
             by = "hub" if digest else ""
-        size = place.stat().st_size
-        yield CachedFile(repo, snapshot.name, file, place, size, digest, by)
+        with contextlib.suppress(FileNotFoundError):  # another process removes it
+            size = place.stat().st_size
+            yield CachedFile(repo, snapshot.name, file, place, size, digest, by)
 
 
 def _manifest_digests(snapshot: Path) -> dict[str, str]:
@@ -177,7 +178,9 @@ def _mirror_files() -> Iterator[CachedFile]:
             if place.name.startswith("."):
                 continue
             digest, by = digests.get(file, ("", ""))
-            yield CachedFile(repo, folder.name, file, place, place.stat().st_size, digest, by)
+            with contextlib.suppress(FileNotFoundError):
+                size = place.stat().st_size
+                yield CachedFile(repo, folder.name, file, place, size, digest, by)
 
 
 def _ref_digests(path: Path) -> dict[str, tuple[str, str]]:

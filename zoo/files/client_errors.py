@@ -29,11 +29,15 @@ def unwrap(error: Exception) -> Exception:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed in a moment: a cut connection, a busy server."""
+    """Whether the same request may succeed in a moment: a cut connection, a busy server, a cache
+    that another process emptied meanwhile.
+    """
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     error = unwrap(error)
-    return _status(error) in TRANSIENT or isinstance(error, httpx.TransportError)
+    if _status(error) in TRANSIENT or isinstance(error, httpx.TransportError):
+        return True
+    return type(error) is FileNotFoundError
 
 
 def explain(error: Exception, repo: str, file: str, doing: str = "download") -> ZooError:
@@ -54,6 +58,9 @@ def explain(error: Exception, repo: str, file: str, doing: str = "download") -> 
     if type(error) is OSError and error.errno is None:
         text = f"{what} arrived with another length than {host} announced; try again"
         return IntegrityError(text, code="truncated")
+    if type(error) is FileNotFoundError:
+        text = f"{what} vanished from the Hugging Face cache while it was written; try again"
+        return ResourceError(text, code="resource")
     if isinstance(error, OSError) and (code := resource_error(error, "").code) != "resource":
         text = f"cannot write the Hugging Face cache: {error.strerror}; make room or set HF_HOME"
         return ResourceError(text, code=code)

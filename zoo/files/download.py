@@ -19,7 +19,7 @@ from typing import cast
 
 from ..catalog.names import check_names
 from ..catalog.weights_records import COMMIT, SHA256, WeightsRecord
-from ..errors import IntegrityError, NetworkError, WeightsFileError, ZooError
+from ..errors import IntegrityError, NetworkError, NotFoundError, WeightsFileError, ZooError
 from .addresses import guard_logs
 from .aside import set_aside
 from .client_errors import client_errors, explain, is_transient
@@ -27,8 +27,8 @@ from .local import read_regular_file, require_space, sha256_bytes
 from .mirror import Mirror, find_mirror
 from .patience import Patience
 from .pins import Pin, require_pinned, verify_bytes
+from .strays import STALE_SECONDS, is_alive, owner
 
-STALE_SECONDS = 3600.0  # a partial download that nobody has touched for so long is an orphan
 Verify = Callable[[bytes, Path], None]
 
 
@@ -130,10 +130,12 @@ def _fetch(wanted: _Wanted, verify: Verify) -> tuple[bytes, Path]:
 
 
 def _read(path: Path, verify: Verify) -> bytes:
-    """Read and verify a file. Raises: IntegrityError, also for a FIFO or folder in its place."""
+    """Read and verify a file. Raises: IntegrityError, also for a FIFO or folder in its place, or
+    for nothing (another process removed it).
+    """
     try:
         data = read_regular_file(path, "cached file")
-    except WeightsFileError as error:
+    except (NotFoundError, WeightsFileError) as error:
         raise IntegrityError(f"{path.name} in the cache is no file", code=error.code) from None
     verify(data, path)
     return data
@@ -197,6 +199,7 @@ def _download(wanted: _Wanted) -> Path:
 
 def remove_orphans(folder: Path, age_seconds: float) -> int:
     """Delete partial downloads that killed processes left behind: the client never uses them again.
+    Those that a process is at stay.
 
     Returns: how many bytes that freed.
     """
@@ -204,10 +207,29 @@ def remove_orphans(folder: Path, age_seconds: float) -> int:
     for path in folder.glob("*.incomplete"):
         with contextlib.suppress(OSError):  # another process may be ahead of us
             state = path.stat()
-            if time.time() - state.st_mtime > age_seconds:
+            if time.time() - state.st_mtime > age_seconds and not _in_use(path):
                 path.unlink()
                 freed += state.st_size
     return freed
+
+
+def _in_use(partial: Path) -> bool:
+    """Whether a process is downloading it: it holds the client's lock of the blob. What was set
+    aside is its process's.
+    """
+    pid = owner(partial.name)
+    if pid is not None:
+        return is_alive(pid)
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    repository, blob = partial.parents[1], partial.name.partition(".")[0]
+    lock = repository.parent / ".locks" / repository.name / f"{blob}.lock"
+    try:
+        with WeakFileLock(lock, timeout=0.1) if lock.exists() else contextlib.nullcontext():
+            return False
+    except Timeout:
+        return True
 
 
 def _check_space(wanted: _Wanted, size: int) -> None:
