@@ -37,7 +37,9 @@ ROOMS = {
     "files": ("zoo/files", "tests/files tests/test_laws.py tests/hub"),
     "weights": ("zoo/weights", "tests/weights tests/factory/importing"),
     "factory": ("zoo/factory", "tests/factory tests/contract/test_records.py tests/test_laws.py"),
-    "evaluation": ("zoo/evaluation", "tests/evaluation tests/test_laws.py"),
+    "evaluation": (
+        "zoo/evaluation", "tests/evaluation tests/cli/test_embed.py tests/test_laws.py"
+    ),
     "training": (
         "zoo/training/loop.py zoo/training/learner.py",
         "tests/training/test_learner.py tests/training/test_choices.py tests/training",

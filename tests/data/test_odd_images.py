@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from zoo.data.preprocessing import preprocess, read_image
 from zoo.errors import DatasetError, ImageError, NotFoundError, ZooError
 from zoo.evaluation.evaluate import evaluate
 
-from .odd_images import Odd, odd_images, picture
+from .odd_images import HEIGHT, WIDTH, Odd, odd_images, picture, png, tiff
 
 CASES = {odd.name: odd for odd in odd_images()}
 SPEC = InputSpec(size=(16, 16), crop_pct=1.0, interpolation="bilinear")
@@ -68,6 +71,27 @@ def test_reading_an_image_leaves_the_callers_object_alone(tmp_path: Path) -> Non
 def test_grey_of_16_bits_ends_at_white_exactly() -> None:
     deep = Image.fromarray(np.array([[65535, 32896, 257, 0]], np.uint16))
     assert np.asarray(read_image(deep))[0, :, 0].tolist() == [255, 128, 1, 0]
+
+
+def test_grey_of_16_bits_in_32_and_of_12_bits_ends_at_white_exactly() -> None:
+    values = struct.pack(">4H", 65535, 65407, 128, 0)
+    with Image.open(io.BytesIO(b"P5 4 1 65535\n" + values)) as image:
+        assert np.asarray(read_image(image))[0, :, 0].tolist() == [255, 255, 0, 0]
+    packed = bytes.fromhex("fff800 3e8000")  # 4095, 2048, 1000, 0
+    data = tiff(np.frombuffer(packed, np.uint8)[None])
+    for tag, old, new in ((256, 6, 4), (258, 8, 12)):
+        data = data.replace(
+            struct.pack("<HHII", tag, 3, 1, old), struct.pack("<HHII", tag, 3, 1, new)
+        )
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.asarray(read_image(image))[0, :, 0].tolist() == [255, 128, 62, 0]
+
+
+def test_a_clear_grey_of_4_bits_is_found_among_levels_of_2_bits() -> None:
+    rows = [bytes([0x05, 0xAF] * (WIDTH // 4))] * HEIGHT
+    data = png(4, 0, rows, (b"tRNS", struct.pack(">H", 5)))
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.asarray(read_image(image))[0, :4, 0].tolist() == [0, 255, 170, 255]
 
 
 @pytest.fixture
@@ -132,13 +156,25 @@ def _run(*args: str) -> int:
     return int(caught.value.code or 0)
 
 
-def test_a_strip_is_cropped_without_being_scaled_as_a_whole(tmp_path: Path) -> None:
+def test_a_strip_is_cropped_without_being_scaled_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     strip = np.zeros((2, 40_000, 3), np.uint8)
     strip[:, 19_990:20_010] = np.arange(20, dtype=np.uint8)[None, :, None] * 12
     spec = InputSpec(size=(96, 96), crop_pct=0.875, interpolation="bicubic")
     middle = strip[:, 19_950:20_050]
     assert 109 * 109 * 20_000 > FREE_PIXELS
-    np.testing.assert_allclose(preprocess(strip, spec), preprocess(middle, spec), atol=0.02)
+    made = []
+    resize = Image.Image.resize
+
+    def watched(image: Image.Image, size: tuple[int, int], *args: Any, **kw: Any) -> Image.Image:
+        made.append(size)
+        return resize(image, size, *args, **kw)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    for long, short in ((strip, middle), (strip.swapaxes(0, 1), middle.swapaxes(0, 1))):
+        np.testing.assert_allclose(preprocess(long, spec), preprocess(short, spec), atol=0.02)
+    assert max(width * height for width, height in made) <= FREE_PIXELS
 
 
 def _declared(width: int, height: int) -> bytes:

@@ -44,6 +44,18 @@ def test_non_square_inputs_are_covered_and_cropped() -> None:
         assert preprocess(_picture(*size), spec).shape == (3, 64, 96)
 
 
+@pytest.mark.parametrize("size", [(50, 300), (300, 50), (96, 64), (97, 61), (40, 40)])
+def test_non_square_inputs_equal_timms(size: tuple[int, int]) -> None:
+    from timm.data import create_transform
+
+    spec = InputSpec(size=(64, 96), crop_pct=0.9)
+    image = _picture(*size)
+    theirs = create_transform(
+        (3, 64, 96), interpolation="bicubic", crop_pct=0.9, mean=spec.mean, std=spec.std
+    )(image)
+    torch.testing.assert_close(build_transform(spec)(image), theirs, atol=1e-6, rtol=0)
+
+
 def test_paths_arrays_and_tensors_agree(tmp_path: Path) -> None:
     image = _picture(40, 30)
     image.save(tmp_path / "a.png")
@@ -56,6 +68,8 @@ def test_paths_arrays_and_tensors_agree(tmp_path: Path) -> None:
 def test_grey_palette_alpha_and_16_bit_become_rgb() -> None:
     grey = Image.fromarray(np.full((4, 4), 100, np.uint8))
     assert np.asarray(read_image(grey))[0, 0].tolist() == [100, 100, 100]
+    one_channel = np.arange(6, dtype=np.uint8).reshape(3, 2, 1)
+    assert np.array_equal(np.asarray(read_image(one_channel)), one_channel.repeat(3, 2))
     deep = Image.fromarray(np.full((4, 4), 100 * 257, np.uint16))
     assert np.asarray(read_image(deep))[0, 0].tolist() == [100, 100, 100]
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))

@@ -25,7 +25,7 @@ from zoo.factory.resolve import check_architecture
 from zoo.files.fetch import BUNDLED, fetch
 from zoo.files.pins import verify_bytes
 from zoo.weights.loading import load_state
-from zoo.weights.safetensors_file import read_header, read_tensors, weights_bytes
+from zoo.weights.safetensors_file import check_finite, read_header, read_tensors, weights_bytes
 
 NAMES = [
     name
@@ -170,6 +170,25 @@ def test_too_many_tensors_are_refused_before_parsing_them() -> None:
     with pytest.raises(WeightsFileError, match="20001 tensors") as caught:
         read_header(_container(header), "weights")
     assert caught.value.code == "limit"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_header_has_at_most_4_mib(more: int) -> None:
+    header = b"{}".ljust((4 << 20) + more)
+    if not more:
+        assert read_header(_container(header), "weights") == {}
+        return
+    with pytest.raises(WeightsFileError, match="4194305 bytes; at most 4194304") as caught:
+        read_header(_container(header), "weights")
+    assert caught.value.code == "limit"
+
+
+def test_integers_and_tensors_without_values_are_finite() -> None:
+    check_finite({"a": torch.empty(2, device="meta"), "b": torch.ones(2, dtype=torch.int64)}, "x")
+    huge = torch.full((4,), torch.finfo(torch.float32).max)  # their sum is infinite
+    check_finite({"a": huge}, "x")
+    with pytest.raises(WeightsFileError, match="2 of 3 values of a are not finite"):
+        check_finite({"a": torch.tensor([1.0, torch.inf, torch.nan])}, "x")
 
 
 def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:

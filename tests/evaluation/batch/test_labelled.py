@@ -83,7 +83,7 @@ def as_tar(folder: Path, place: Path) -> Path:
             for name in NAMES[shard::2]:
                 key = name.replace("/", "-").removesuffix(".png")
                 label = str(CLASSES.index(name.partition("/")[0])) if shard else name.split("/")[0]
-                files = [(f"{key}.cls", label.encode()),
+                files = [(f"{key}.cls", label.encode()), (f"{key}.json", b"{}"),
                          (f"{key}.png", (folder / name).read_bytes())]  # fmt: skip
                 for member_name, data in files[:: 1 if shard else -1]:
                     member = tarfile.TarInfo(member_name)

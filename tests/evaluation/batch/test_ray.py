@@ -238,3 +238,16 @@ def test_actors_that_differ_are_an_error() -> None:
     with pytest.raises(ProviderError, match="provider is cpu on node a and cuda on b") as caught:
         ray_engine._check_same([actor("a", provider="cpu"), actor("b", provider="cuda")])  # type: ignore[list-item]
     assert (caught.value.code, caught.value.exit_code) == ("mixed", 7)
+
+
+def test_an_error_in_an_actor_is_raised_as_ours_or_as_it_is() -> None:
+    import ray
+
+    def failed(cause: Exception) -> None:
+        with ray_engine._own_errors():
+            raise ray.exceptions.RayTaskError("part", "where it was raised", cause)
+
+    with pytest.raises(ProviderError, match="no such provider"):
+        failed(ProviderError("no such provider"))
+    with pytest.raises(ray.exceptions.RayTaskError, match="where it was raised"):
+        failed(ValueError("another"))

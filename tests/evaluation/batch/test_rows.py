@@ -74,6 +74,7 @@ def test_every_image_has_its_row(
     assert float(rows[40]["probability"]) == pytest.approx(expected.probabilities[0], abs=1e-6)
     about = json.loads((out / "_provenance.json").read_text())
     assert (about["weights_sha256"], about["result"]["rows"]) == ("ab" * 32, 50)
+    assert about["format_version"] == 1
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from zoo.errors import ConfigError, DatasetError, ImageError, NotFoundError, ZooError
-from zoo.evaluation.batch.sources import open_source
+from zoo.evaluation.batch.sources import is_source, open_source
 
 NOTHING = pa.array([], "binary")
 
@@ -77,6 +77,14 @@ def test_a_tar_gives_its_images_in_its_order(tmp_path: Path, kind: str) -> None:
     assert paths(place) == ["b.png", "a/a.JPG", "c.png"]
     assert paths(place, 1, 2) == ["a/a.JPG"]
     assert {item.data for item in open_source(place).items()} == {png(3)}
+
+
+def test_places_in_stores_are_sources_and_folders_of_images_are_not(folder: Path) -> None:
+    assert is_source("s3://bucket/anything")
+    assert not is_source(str(folder))
+    assert not is_source(str(folder / "a.png"))
+    assert not is_source(str(folder / "nothing"))
+    assert is_source(str(written(folder, "list.txt", b"a.png")))
 
 
 def write_parquet(place: Path, **columns: object) -> Path:
@@ -167,6 +175,7 @@ def written(place: Path, name: str, data: bytes) -> Path:
         (lambda p: write_parquet(p / "x.parquet", label=[1]), DatasetError, r"label \(int64\)"),
         (lambda p: write_parquet(p / "x.parquet", bytes=NOTHING), ImageError, "no rows"),
         (lambda p: [written(p, "a.txt", b"a"), p], ConfigError, "files, list"),
+        (lambda p: [written(p, x, b"a") for x in ("a.txt", "b.txt")], ConfigError, "got 2"),
     ],
 )  # fmt: skip
 def test_what_is_no_source_is_named(

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +86,21 @@ def test_the_error_names_the_code(kind: str) -> None:
     assert error.code == "unsafe_code"
     assert "system" in str(error)
     assert "nothing of it was run" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("calls", "names"),
+    [
+        ((exec,), "builtins.exec."),
+        ((exec, os.system), "builtins.exec, posix.system."),
+        ((exec, os.system, subprocess.run), "builtins.exec, posix.system and 1 more."),
+    ],
+)
+def test_two_names_of_code_are_told_and_the_others_counted(
+    calls: tuple[Callable[..., Any], ...], names: str
+) -> None:
+    error = refused(saved({str(i): Call(call, "x") for i, call in enumerate(calls)}))
+    assert f"its pickle names {names}" in str(error).replace(f"{os.name}.system", "posix.system")
 
 
 class Config:

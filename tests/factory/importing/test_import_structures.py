@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import struct
 import time
@@ -200,3 +201,21 @@ def test_legacy_files_of_tensors_alone_are_read(tmp_path: Path) -> None:
     save_legacy(GOOD, tmp_path / "file")
     found = read((tmp_path / "file").read_bytes())
     assert torch.equal(found["layer.weight"], GOOD["layer.weight"])
+
+
+@pytest.mark.parametrize("first", [0x08, 0x80])
+def test_a_safetensors_file_whose_length_begins_like_another_kind_is_read(first: int) -> None:
+    header = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode().ljust(0x100 + first)
+    data = struct.pack("<Q", len(text)) + text + struct.pack("<f", 2.5)
+    assert data[0] == first
+    assert read(data)["a"].tolist() == [2.5]
+
+
+def test_a_dictionary_made_of_pairs_is_read_and_of_anything_else_refused() -> None:
+    """As Python 2 pickled an OrderedDict: a call with a list of lists."""
+    start = b"\x80\x02ccollections\nOrderedDict\n]]"
+    pair = b"(X\x01\x00\x00\x00aK\x01ea\x85R."
+    assert "it has the keys 'a'" in str(refused(zip_with_pickle(start + pair)))
+    three = pair.replace(b"K\x01", b"K\x01K\x02")
+    assert "something else than pairs" in str(refused(zip_with_pickle(start + three)))
