@@ -136,12 +136,13 @@ class Tests:
         arguments = (self._place, tests, plugin, report)
         child = multiprocessing.get_context("fork").Process(target=_test, args=arguments)
         child.start()
-        child.join(limit)
-        code = child.exitcode
-        with contextlib.suppress(ProcessLookupError):  # with all that it started
-            os.killpg(child.pid or 0, signal.SIGKILL)
-        child.join()
-        return code
+        try:
+            child.join(limit)
+            return child.exitcode
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # with all that it started
+                os.killpg(child.pid or 0, signal.SIGKILL)
+            child.join()
 
 
 def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> None:
