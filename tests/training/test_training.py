@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 import zoo
 from zoo.errors import ConfigError, DivergedError, ResourceError, UnknownModelError, ZooError
 from zoo.evaluation.evaluate import Accuracy
+from zoo.files.locks import sole_writer
+from zoo.files.manifest import check_files, read_manifest
 from zoo.training import checkpoint as checkpointing
 from zoo.training.job import EpochResult, Job, TrainingResult
 from zoo.training.loop import Watch
@@ -177,6 +179,50 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -
         [row.loss for row in alone.curve], rel=0.0, abs=2e-4
     )
     _assert_states_close(together, alone.state, 5e-4)  # 0.5e-4 and 1.0e-4 on two machines
+
+
+def test_a_directory_that_another_run_writes_is_refused(tmp_path: Path) -> None:
+    with sole_writer(tmp_path):
+        with pytest.raises(ResourceError, match="another process is writing it") as caught:
+            run(tmp_path)
+        assert caught.value.code == "in_use"
+        assert not list(tmp_path.iterdir())
+
+    def begin_another(done: int, total: int) -> None:
+        with pytest.raises(ResourceError, match="another process is writing it"):
+            run(tmp_path, resume=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, watch=Watch(on_start=begin_another))
+    with sole_writer(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_of_two_runs_that_begin_at_once_in_one_directory_one_is_whole(tmp_path: Path) -> None:
+    def begin(out: Path, seed: int) -> subprocess.Popen[bytes]:
+        fast = ("--config", "depth=1", "--config", "embed_dim=32", "--fraction", "0.1", "--cpu")
+        where = ("--data", "digits", "--epochs", "3", "--seed", str(seed), "--out", str(out))
+        command = [sys.executable, "-m", "zoo", "train", "convit_nano", *fast, *where]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    both = [begin(tmp_path / "run", seed) for seed in (0, 1)]
+    said = [process.communicate(timeout=300)[1].decode() for process in both]
+    winner = [process.returncode for process in both].index(0)
+    assert both[1 - winner].returncode != 0, said
+    assert "in use" in said[1 - winner] or "holds" in said[1 - winner], said
+    assert begin(tmp_path / "alone", winner).communicate(timeout=300)
+    for name in ("model.safetensors", "config.json"):
+        alone = (tmp_path / "alone" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == alone, name
+    names = [sorted(p.name for p in (tmp_path / out).iterdir()) for out in ("run", "alone")]
+    assert names[0] == names[1]
+    check_files(tmp_path / "run", read_manifest(tmp_path / "run"))
 
 
 def test_another_job_is_not_continued(tmp_path: Path) -> None:

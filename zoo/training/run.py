@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from ..files import card_text
 from ..files.json_text import to_json
 from ..files.listed import read_document
 from ..files.local import make_directory, sha256_bytes, write_bytes, write_text
+from ..files.locks import sole_writer
 from ..files.manifest import FILE as MANIFEST
 from ..files.manifest import make_manifest
 from ..files.provenance import provenance
@@ -70,6 +72,7 @@ DOCUMENT = Document(Metrics, "metrics.json of a run", "metrics", "train again in
 FILES = ("config.json", "model.safetensors", METRICS)
 DIAGNOSTICS = "diagnostics.jsonl"
 OPTIONAL = (DIAGNOSTICS, "curves.png", "confusion.png", "README.md")
+_LAUNCHERS = ("", "PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")  # as accelerate knows them
 UNFINISHED_DIAGNOSTICS = "unfinished_diagnostics.jsonl"  # while the run goes on
 
 
@@ -93,7 +96,8 @@ def train_model(
         report: also write curves.png, confusion.png and a draft card, README.md.
         overwrite: replace a finished directory; it stays whole until the new run is finished.
         baseline: what the result is compared with; kept in metrics.json.
-    Raises: ConfigError, UnknownModelError, ResourceError, DatasetError; DivergedError after the
+    Raises: ConfigError, UnknownModelError, ResourceError (code "in_use" while another process
+        trains there), DatasetError; DivergedError after the
         best weights until then, if any, were written.
     """
     _check_place(Path(out), resume, overwrite)
@@ -105,19 +109,31 @@ def train_model(
     out = make_directory(out)
     sitting = Sitting(directory=out, job=job.to_dict(), resume=resume, watch=watch or Watch())
     spec = model.pretrained_cfg.input
-    try:
-        result = train(model, spec, parts, job.planned, machine, sitting, frozen)
-    except DivergedError as error:
-        if not isinstance(error.result, TrainingResult):
-            raise
+    with sole_writer(out) if _is_first() else contextlib.nullcontext():
+        if _is_first():  # again: another run may have begun or ended there meanwhile
+            _check_place(out, resume, overwrite)
+        try:
+            result = train(model, spec, parts, job.planned, machine, sitting, frozen)
+        except DivergedError as error:
+            if not isinstance(error.result, TrainingResult):
+                raise
+            if is_main_process():
+                write_run(model, job, error.result, out)
+            raise _with_good_state(error, error.result, out) from None
         if is_main_process():
-            write_run(model, job, error.result, out)
-        raise _with_good_state(error, error.result, out) from None
-    if is_main_process():
-        shown = (parts("test") or parts("validation")) if report else None
-        about = describe_data(job.data, parts)
-        write_run(model, job, result, out, shown, finished=True, baseline=baseline, about=about)
-    return result
+            shown = (parts("test") or parts("validation")) if report else None
+            about = describe_data(job.data, parts)
+            write_run(model, job, result, out, shown, finished=True, baseline=baseline, about=about)
+        return result
+
+
+def _is_first() -> bool:
+    """Whether no other process trains this run, or all of them count from this one; known before
+    they meet.
+    """
+    from accelerate.utils import get_int_from_env
+
+    return get_int_from_env([f"{who}RANK" for who in _LAUNCHERS], 0) == 0
 
 
 def open_parts(job: Job) -> Callable[[str], ImageDataset | None]:
