@@ -114,6 +114,21 @@ def test_a_cache_that_is_cleared_during_a_download_is_filled_all_the_same(
     assert python(DOWNLOAD, tmp_path, hub.endpoint, [first, second]) == both
 
 
+@pytest.mark.slow
+def test_what_a_killed_download_left_is_removed_at_once_if_asked(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    wanted = record(hub, "org/left", content(25, 8))
+    process, [partial] = _stalled(hub, tmp_path, wanted)
+    process.kill()
+    process.communicate()
+    freed = f"freed {partial.stat().st_size / 1e6:.1f} MB\n"
+    ran = convattn(tmp_path, hub.endpoint, "cache", "remove", "--partial")
+    assert (ran.code, ran.out, ran.err) == (0, freed, "")
+    assert not partial.exists()
+    assert python(DOWNLOAD, tmp_path, hub.endpoint, [wanted]) == [{"sha256": wanted["sha256"]}]
+
+
 def _stalled(
     hub: HubServer, home: Path, wanted: dict[str, Any]
 ) -> tuple[subprocess.Popen[bytes], list[Path]]:

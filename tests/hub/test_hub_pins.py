@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 import zoo
 from zoo.factory.config_json import build_config
@@ -42,6 +46,36 @@ def test_a_pin_is_taken_on_first_use_announced_and_holds(hub: HubServer, tmp_pat
 
     lock.write_text("{}")
     assert client(tmp_path / "c", hub.endpoint, steps[0], **shared)["pin"]["code"] == "lock_file"
+
+
+# Pins repositories, one after the other, from a moment on that all processes share.
+PINS = """
+import json, sys, time
+from zoo.files.fetch import pin_on_first_use
+start, repos = json.load(sys.stdin)
+time.sleep(max(start - time.time(), 0))
+print(json.dumps([pin_on_first_use(repo).revision for repo in repos]))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_pin_at_once_lose_no_pin(hub: HubServer, tmp_path: Path) -> None:
+    names = [f"org/at-once-{number}" for number in range(24)]
+    commits = [hub.repo(name, {FILE: content(name)}).refs["main"] for name in names]
+    start = time.time() + 3
+
+    def pinned(first: int) -> list[str]:
+        found: list[str] = python(PINS, tmp_path, hub.endpoint, [start, names[first::3]])
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(pinned, range(3)))
+    assert found == [commits[first::3] for first in range(3)]
+    lock = json.loads((tmp_path / "convattn" / "pins.json").read_text())
+    pins = {pin["repo"]: (pin["revision"], pin["sha256"]) for pin in lock["pins"]}
+    assert pins == {
+        name: (commit, sha256(content(name))) for name, commit in zip(names, commits, strict=True)
+    }
 
 
 def test_require_pinned_refuses_what_has_no_recorded_digest(hub: HubServer, tmp_path: Path) -> None:
