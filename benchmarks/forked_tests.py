@@ -29,7 +29,7 @@ from tests import surroundings
 OURS = ("zoo", "export", "tests", "benchmarks")
 OTHERS = ("numpy", "PIL.Image", "torch.onnx", "torch._dynamo", "timm", "onnx", "onnxscript",
           "onnxruntime")  # fmt: skip
-OUTPUT = ".output.txt"
+OUTPUT = "output.txt"
 Place = tuple[str, int]  # file, line
 
 
@@ -94,7 +94,8 @@ class _Only:
 
 
 class Tests:
-    """The tests in files and folders of `place`, seen from functions of `sources`.
+    """The tests in files and folders of `place`, seen from functions of `sources`. What they write
+    lies beside `place`.
 
     Raises: RuntimeError if they fail.
     """
@@ -105,9 +106,9 @@ class Tests:
             surroundings.close(Path(home))  # some read their settings when they are imported
             for name in OTHERS:
                 importlib.import_module(name)
-        report = place / ".entered.json"
+        report = place.parent / "entered.json"
         if self._run(tests, Watcher(place, sources), None, report) != 0:
-            said = (place / OUTPUT).read_text("utf-8", "replace")[-2000:]
+            said = (place.parent / OUTPUT).read_text("utf-8", "replace")[-2000:]
             raise RuntimeError(f"the tests fail as they are: {' '.join(tests)}\n{said}")
         self._rows = json.loads(report.read_text("utf-8"))
 
@@ -149,7 +150,7 @@ def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> No
     """Become a process of pytest in `place`, with none of our modules imported."""
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    output = os.open(place / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(place.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
     os.chdir(place)
@@ -162,7 +163,7 @@ def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> No
     sys.dont_write_bytecode = report is None
     os.environ.update(PYTHONPATH=str(place), **({} if report else {"PYTHONDONTWRITEBYTECODE": "1"}))
     settings = ["-q", "-x", "-p", "no:cacheprovider", "--assert=plain", "-m", "not slow"]
-    code = pytest.main([*settings, f"--basetemp={place}/.tmp", *tests], [plugin])
+    code = pytest.main([*settings, f"--basetemp={place.parent}/made", *tests], [plugin])
     if report is not None:
         report.write_text(json.dumps(plugin.rows))
     sys.exit(code)

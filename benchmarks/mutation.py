@@ -231,11 +231,12 @@ def main() -> None:
     path, end = given.out / FILE, time.monotonic() + 60 * given.minutes
     known = json.loads(path.read_text("utf-8"))["rooms"] if path.is_file() else {}
     names = given.rooms or list(ROOMS)
-    with tempfile.TemporaryDirectory(prefix="mutation-") as place:
-        copy_checkout(Path(place))
+    with tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder, "checkout")
+        copy_checkout(place)
         for i, name in enumerate(names):
             share = time.monotonic() + (end - time.monotonic()) / (len(names) - i)
-            room = Room(Path(place), name, given.seed, known.get(name, {}))
+            room = Room(place, name, given.seed, known.get(name, {}))
             for _ in room.again() if given.again else room.draw(given.mutants):
                 _write(path, known := {**known, name: room.row})
                 if time.monotonic() > share:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import textwrap
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -76,19 +77,28 @@ def _line(name: str, parts: Iterable[dict[str, float]]) -> str:
 
 
 def scores(folder: Path = MEASURED) -> str:
-    """Room, errors that are possible, drawn and noticed."""
+    """Room, errors that are possible, drawn, noticed and not; what is known of the last ones."""
     found = _read(mutation.FILE, folder)
     if found is None:
         return "Not measured yet on this version."
-    lines = ["| room | possible | drawn | noticed | not noticed |", "|---|---|---|---|---|"]
+    head = ("room", "possible", "drawn", "noticed", "of these hanging", "changes nothing", "missed")
+    lines, about = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"], []
     for room in mutation.ROOMS:
         row = found["rooms"].get(room)
         if row is None:
-            lines.append(f"| {room} | | not measured | | |")
+            lines.append(f"| {room} | | not measured" + " |" * 5)
             continue
-        left = ", ".join(f"`{s['at']}`" for s in row["survivors"]) or "none"
-        lines.append(f"| {room} | {row['possible']} | {row['drawn']} | {row['killed']} | {left} |")
-    return "\n".join(lines)
+        missed = [f"`{s['at']}`" for s in row["survivors"] if not s.get("reason")]
+        about += [s for s in row["survivors"] if s.get("reason")]
+        counts = (row["possible"], row["drawn"], row["killed"], row["hanging"],
+                  len(row["survivors"]) - len(missed), ", ".join(missed) or "none")  # fmt: skip
+        lines.append(f"| {room} | " + " | ".join(map(str, counts)) + " |")
+    reasons = [f"- `{s['at']}`, `{_line_of(s['before'])}`: {s['reason']}." for s in about]
+    return "\n".join([*lines, *(["", "What changes nothing:", "", *reasons] if reasons else [])])
+
+
+def _line_of(code: str) -> str:
+    return textwrap.shorten(code, 60, placeholder=" ...")
 
 
 PARTS = {"times": times, "mutation": scores}

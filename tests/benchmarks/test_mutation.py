@@ -82,7 +82,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def _copied(place: Path, root: Path) -> None:
-    (place / "zoo").mkdir()
+    (place / "zoo").mkdir(parents=True)
     (place / "zoo" / "sums.py").write_bytes((root / "zoo" / "sums.py").read_bytes())
 
 
@@ -114,16 +114,18 @@ def test_a_later_run_goes_on_until_the_sources_change(
 
 @pytest.mark.slow
 def test_an_error_is_noticed_by_the_tests_that_enter_its_function(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
+    place = tmp_path / "checkout"
+    place.mkdir()
+    (place / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
     for file, text in (("zoo/__init__.py", ""), ("zoo/sums.py", TOY.decode()),
                        ("tests/test_sums.py", TESTS)):  # fmt: skip
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(text)
+        (place / file).parent.mkdir(exist_ok=True)
+        (place / file).write_text(text)
     script = f"""
 import json
 from pathlib import Path
 from benchmarks.forked_tests import Tests
-place, toy = Path({str(tmp_path)!r}), Path({str(tmp_path / "zoo/sums.py")!r})
+place, toy = Path({str(place)!r}), Path({str(place / "zoo/sums.py")!r})
 tests = Tests(place, ["zoo/sums.py"], ["tests"])
 outcomes = [tests.outcome(("zoo/sums.py", 2))]
 for before, after in (("a + 1", "a - 1"), ("a * 2", "a / 2"), ("a + 1", "(0).__class__(a) + 1")):
@@ -137,9 +139,13 @@ print(json.dumps(outcomes))
     ]  # fmt: skip
 
 
-def test_scores_name_what_was_not_noticed_and_not_measured(tmp_path: Path) -> None:
-    row = {"possible": 9, "drawn": 2, "killed": 1, "survivors": [{"at": "zoo/a.py:3"}]}
+def test_scores_name_what_was_missed_and_why_the_rest_changes_nothing(tmp_path: Path) -> None:
+    same = {"at": "zoo/a.py:5:1", "before": "a > 1", "after": "(a >= 1)", "reason": "a is odd"}
+    row = {"possible": 9, "drawn": 3, "killed": 1, "hanging": 0,
+           "survivors": [{"at": "zoo/a.py:3:7"}, same]}  # fmt: skip
     (tmp_path / mutation.FILE).write_text(json.dumps({"rooms": {"files": row}}))
     lines = suite.scores(tmp_path).splitlines()
-    assert lines[2] == "| files | 9 | 2 | 1 | `zoo/a.py:3` |"
-    assert lines[3] == "| weights | | not measured | | |"
+    assert lines[2] == "| files | 9 | 3 | 1 | 0 | 1 | `zoo/a.py:3:7` |"
+    assert lines[3] == "| weights | | not measured | | | | |"
+    assert lines[-1] == "- `zoo/a.py:5:1`, `a > 1`: a is odd."
+    assert {line.count("|") for line in lines[: 2 + len(mutation.ROOMS)]} == {8}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,41 @@ def test_a_cache_that_is_cleared_during_a_download_is_filled_all_the_same(
     assert json.loads(process.communicate()[0]) == [{"sha256": second["sha256"]}]
     both = [{"sha256": wanted["sha256"]} for wanted in (first, second)]
     assert python(DOWNLOAD, tmp_path, hub.endpoint, [first, second]) == both
+
+
+# As DOWNLOAD, over and over until the file STOP appears; says how often.
+AGAIN = DOWNLOAD.replace(
+    "print(json.dumps([outcome(values) for values in json.load(sys.stdin)]))",
+    """
+import os
+found, [values] = [], json.load(sys.stdin)
+while not os.path.exists("STOP"):
+    found.append(outcome(values))
+print(json.dumps(found))
+""",
+)
+
+
+@pytest.mark.slow
+def test_loads_work_while_their_files_are_removed_over_and_over(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    wanted = record(hub, "org/restless", content(1, 9))
+    known = catalog(tmp_path / "catalog.json", {**wanted, "tag": "restless"})
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(python, AGAIN, tmp_path, hub.endpoint, [wanted]) for _ in range(2)]
+        removed = [
+            convattn(tmp_path, hub.endpoint, "cache", "remove", "org/restless", **known)
+            for _ in range(12)
+        ]
+        (tmp_path / "STOP").touch()
+        found = [outcome for load in loads for outcome in load.result()]
+    codes = {ran.code for ran in removed}
+    assert 0 in codes, removed
+    assert codes <= {0, 3}, removed  # 3: nothing was there at that moment
+    assert len(found) > 24
+    assert [outcome for outcome in found if outcome != {"sha256": wanted["sha256"]}] == []
+    assert python(DOWNLOAD, tmp_path, hub.endpoint, [wanted]) == [{"sha256": wanted["sha256"]}]
 
 
 @pytest.mark.slow
