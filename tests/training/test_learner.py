@@ -72,6 +72,17 @@ def test_a_step_in_uneven_parts_has_the_gradient_of_the_whole(size: int) -> None
     torch.testing.assert_close(loss, whole)
 
 
+def test_a_part_without_targets_is_an_error() -> None:
+    model, (x, y) = linear(), batch()
+    with pytest.raises(ValueError, match="shorter"):
+        learner(model, Machine(cpu=True, micro_batch=4)).step(x, y[:4], 0)
+
+
+def test_adamw_on_the_cpu_is_the_fused_one_and_sgd_has_momentum() -> None:
+    assert learner(linear(), optimizer="adamw").raw_optimizer.defaults["fused"] is True
+    assert learner(linear()).raw_optimizer.defaults["momentum"] == 0.9
+
+
 def test_the_rate_of_every_step_is_the_schedules() -> None:
     """Warm-up of one epoch of four steps from 0 to 0.1, inside the cosine over 16 steps."""
     trained = learner(linear(), schedule="cosine", warmup_epochs=1, warmup_lr=0.02, optimizer="sgd")
