@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import threading
@@ -25,6 +23,7 @@ from typing import Any
 import pytest
 
 from tests import surroundings
+from zoo.files.processes import run_forked
 
 OURS = ("zoo", "export", "tests", "benchmarks")
 OTHERS = ("numpy", "PIL.Image", "torch.onnx", "torch._dynamo", "timm", "onnx", "onnxscript",
@@ -134,21 +133,11 @@ class Tests:
         self, tests: list[str], plugin: Any, limit: float | None, report: Path | None = None
     ) -> int | None:
         """Exit code of pytest; None if it took more than `limit` seconds."""
-        arguments = (self._place, tests, plugin, report)
-        child = multiprocessing.get_context("fork").Process(target=_test, args=arguments)
-        child.start()
-        try:
-            child.join(limit)
-            return child.exitcode
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # with all that it started
-                os.killpg(child.pid or 0, signal.SIGKILL)
-            child.join()
+        return run_forked(_test, self._place, tests, plugin, report, timeout=limit)
 
 
 def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> None:
     """Become a process of pytest in `place`, with none of our modules imported."""
-    os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     output = os.open(place.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):

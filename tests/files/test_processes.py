@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from zoo.files.processes import HOME, run_python, worker_pool
+from zoo.files.processes import HOME, run_forked, run_python, worker_pool
 
 from ..contract.reading import sources
 
@@ -160,6 +162,33 @@ def test_untrusted_files_are_opened_away_from_the_working_directory(
     assert run_limited(arguments) != 0
     assert "model.onnx cannot be opened" in capfd.readouterr().err
     assert canaries(hostile) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_copy_of_this_process_runs_a_function_and_ends_with_what_it_started(
+    tmp_path: Path,
+) -> None:
+    def work(code: int, seconds: float) -> None:
+        other = subprocess.Popen(["sleep", "600"])
+        (tmp_path / str(code)).write_text(str(other.pid))
+        time.sleep(seconds)
+        sys.exit(code)
+
+    assert run_forked(work, 3, 0.0) == 3
+    assert run_forked(work, 4, 600.0, timeout=1.0) is None
+    for code in (3, 4):
+        with pytest.raises(ProcessLookupError):
+            _wait_for_the_end(int((tmp_path / str(code)).read_text()))
+
+
+def _wait_for_the_end(pid: int) -> None:
+    """Raises: ProcessLookupError when it has ended."""
+    for _ in range(100):
+        os.kill(pid, 0)
+        with contextlib.suppress(OSError):  # Linux: what nobody waits for stays, as a zombie
+            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                raise ProcessLookupError
+        time.sleep(0.05)
 
 
 def test_the_module_forgets_the_working_directory(hostile: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -70,6 +72,33 @@ def test_a_step_in_uneven_parts_has_the_gradient_of_the_whole(size: int) -> None
     torch.testing.assert_close(model.weight.detach(), expected)
     whole = nn.functional.cross_entropy(linear()(x), y).detach()
     torch.testing.assert_close(loss, whole)
+
+
+def test_processes_meet_at_the_last_part_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = learner(linear(), Machine(cpu=True, micro_batch=3))
+    seen = []
+    backward = trained.accelerator.backward
+
+    @contextlib.contextmanager
+    def alone(net: nn.Module) -> Iterator[None]:
+        seen.append("alone")
+        yield
+
+    monkeypatch.setattr(trained.accelerator, "no_sync", alone)
+    monkeypatch.setattr(
+        trained.accelerator, "backward", lambda loss: (seen.append("backward"), backward(loss))
+    )
+    trained.step(*batch(), 0)
+    assert seen == ["alone", "backward"] * 2 + ["backward"]
+
+
+def test_training_mode_is_for_all_but_what_is_frozen() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)).eval()
+    recipe, machine = Recipe(**SGD), Machine(cpu=True)
+    accelerator = open_accelerator(recipe, machine)
+    trained = Learner(model, recipe, machine, accelerator, 4, 3, frozen=(model[0],))
+    trained.train_mode()
+    assert [module.training for module in (model, *model)] == [True, False, True, True]
 
 
 def test_a_part_without_targets_is_an_error() -> None:
