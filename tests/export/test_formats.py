@@ -56,7 +56,10 @@ def writer(
 @pytest.mark.parametrize("family", some(FAMILIES, PART))
 def test_every_family_exports_to_pt2(family: str, tmp_path: Path) -> None:
     path = tmp_path / "m.pt2"
-    assert export.to_pt2(tiny_model(family), path, input=tiny_input(family))
+    model, input = tiny_model(family), tiny_input(family)
+    assert export.to_pt2(model, path, input=input)
+    images = torch.zeros(0, input.in_chans, *input.size)
+    assert torch.export.load(path).module()(images).shape == model.eval()(images).shape
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             found = MACHINE_PATH.search(content := archive.read(name))

@@ -130,9 +130,10 @@ def attend_as_graph(rows: Tensor, columns: Tensor, v: Tensor) -> Tensor:
     Runtimes broadcast a matrix over a batch of products without copying it; eager PyTorch does not.
     """
     batch, heads, height, width = v.shape[0], rows.shape[0], rows.shape[1], columns.shape[1]
-    x = v.reshape(batch, height, width, heads, -1).permute(0, 3, 1, 2, 4)  # (B, nh, H', W', hd)
-    x = (columns[:, None] @ x).reshape(batch, heads, height, -1)
-    x = (rows @ x).reshape(batch, heads, height * width, -1)
+    hd = v.shape[2] // heads
+    x = v.reshape(batch, height, width, heads, hd).permute(0, 3, 1, 2, 4)  # (B, nh, H', W', hd)
+    x = (columns[:, None] @ x).reshape(batch, heads, height, width * hd)
+    x = (rows @ x).reshape(batch, heads, height * width, hd)
     return x.transpose(1, 2).flatten(2)
 
 
