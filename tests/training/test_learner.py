@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import DivergedError
 from zoo.training.learner import Learner, open_accelerator
+from zoo.training.loop import Sitting, _epoch
 from zoo.training.machine import Machine
 from zoo.training.recipe import Recipe
 
@@ -171,3 +174,25 @@ def test_without_a_running_average_the_network_itself_is_shown() -> None:
     trained.end_epoch()
     shown = dict(trained.average.named_parameters())["weight"]
     assert torch.equal(shown, model.weight)
+
+
+def test_the_loss_is_looked_at_every_fifty_steps() -> None:
+    """A GPU is waited for then, so that a step too late is what a look less costs."""
+    looked = 0
+
+    def reduce(total: Tensor, reduction: str) -> Tensor:
+        nonlocal looked
+        looked += 1
+        return total
+
+    losses = iter([1.0] * 60 + [math.nan] * 60)
+    accelerator = SimpleNamespace(device="cpu", process_index=0, num_processes=1, reduce=reduce)
+    trained = SimpleNamespace(
+        accelerator=accelerator, train_mode=lambda: None,
+        step=lambda x, y, update: torch.tensor(next(losses)),
+    )  # fmt: skip
+    source = SimpleNamespace(batches=lambda *place: [batch()] * 120)
+    plan = SimpleNamespace(steps=120, epoch=lambda epoch: None)
+    with pytest.raises(DivergedError, match="in epoch 1, by step 101;"):
+        _epoch(trained, source, plan, 1, Sitting())  # type: ignore[arg-type]
+    assert looked == 3
