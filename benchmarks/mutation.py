@@ -176,8 +176,8 @@ class Room:
             yield
 
     def again(self) -> Iterator[None]:
-        """Try those that were not noticed, with all tests of the room."""
-        for known in list(self.row["survivors"]):
+        """Try those that were not noticed and have no reason, with all tests of the room."""
+        for known in [row for row in self.row["survivors"] if not row.get("reason")]:
             mutant = next(m for m in self.mutants if m.described().items() <= known.items())
             self.row["survivors"].remove(known)
             self._try(mutant, known, None)
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all without")
     parser.add_argument("--mutants", type=int, default=16, help="errors in a room (default: 16)")
     parser.add_argument("--minutes", type=float, default=60, help="for all rooms (default: 60)")
-    parser.add_argument("--again", action="store_true", help="only those that were not noticed")
+    parser.add_argument("--again", action="store_true", help="those that were missed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("model_cards/measured"))
     given = parser.parse_args()
