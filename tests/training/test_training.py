@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from zoo.evaluation.evaluate import Accuracy
 from zoo.files.locks import sole_writer
 from zoo.files.manifest import check_files, read_manifest
 from zoo.training import checkpoint as checkpointing
+from zoo.training import loop
 from zoo.training.job import EpochResult, Job, TrainingResult
 from zoo.training.loop import Watch
 from zoo.training.machine import Machine
@@ -55,6 +58,16 @@ def test_training_is_deterministic_from_its_seed(tmp_path: Path) -> None:
     assert [row.loss for row in first.curve] == [row.loss for row in again.curve]
     assert states_equal(first.state, again.state)
     assert not states_equal(first.state, run(tmp_path / "c", seed=1).state)
+
+
+def test_the_seconds_of_a_run_begin_with_its_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at a clock that counts them: one at the start, one for every epoch, two at the end."""
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    result = run(tmp_path)
+    assert [row.seconds for row in result.curve] == [1]
+    assert result.seconds == result.curve[0].epoch + 2
 
 
 def test_training_learns(tmp_path: Path) -> None:
