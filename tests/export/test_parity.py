@@ -15,6 +15,7 @@ from torch import nn
 
 import export
 from export.parity.compare import check_named, check_parity, error_limit
+from export.parity.images import _images
 from export.parity.inputs import TestInputs
 from export.parity.reference import Reference, compute_references, reference_for
 from export.parity.report import ParityReport, ParityRow, read_report
@@ -36,6 +37,15 @@ def row_of(actual: list[float], expected: list[float], **settings: Any) -> Parit
     provider = settings.pop("provider", CPU)
     answer = np.array([actual], np.float64)
     return check_parity(lambda batch: answer, reference, "f", provider, SPEC, **settings)[0]
+
+
+def test_graphs_that_take_images_see_two_real_ones_and_noise() -> None:
+    small, large = _images((9, 14)), _images((18, 28))
+    assert (small.shape, large.shape) == ((3, 9, 14, 3), (3, 18, 28, 3))
+    assert small.dtype == np.uint8
+    by_size = (large[:2].mean((1, 2, 3)), small[:2].mean((1, 2, 3)))
+    np.testing.assert_allclose(*by_size, atol=3)  # the same images, enlarged
+    assert abs(small[2].mean() - 127.5) < 10
 
 
 def test_errors_and_angles_are_those_of_the_definition() -> None:
