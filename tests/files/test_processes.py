@@ -154,7 +154,7 @@ def test_a_worker_of_ours_ignores_the_working_directory(hostile: Path) -> None:
 def test_untrusted_files_are_opened_away_from_the_working_directory(
     hostile: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from zoo.cli._options import run_limited
+    from zoo.cli._limited import run_limited
 
     (hostile / "digit.png").write_bytes((HOME / "examples" / "digit_7.png").read_bytes())
     (hostile / "model.onnx").write_bytes(b"\x08\x09")

@@ -13,7 +13,8 @@ from tests.goldens import fill
 from zoo.errors import ConfigError
 from zoo.layers.residual import ResidualBlock
 from zoo.layers.windows import AttentionBlock, LocalAttention
-from zoo.models.alternet import AlterNet, AlterNetUNet, build_up, make_stage, plan
+from zoo.models.alternet import AlterNet, build_up, make_stage, plan
+from zoo.models.alternet_unet import AlterNetUNet
 from zoo.models.resnet import ResNet
 
 CIFAR = {"num_classes": 100, "stem_pool": False, "window_size": 4}

@@ -35,7 +35,7 @@ _VERBS = {
     "cite": ("list", "Print whom to cite for a model, as BibTeX."),
     "doctor": ("list", "Say which execution providers really load, and what is missing."),
     "predict": ("predict", "Classify images with a model or an exported file."),
-    "embed": ("predict", "Write the features of a folder of images to an .npz file."),
+    "embed": ("embed", "Write the features of a folder of images to an .npz file."),
     "evaluate": ("evaluate", "Measure a model's accuracy, calibration and confusion."),
     "analyze": ("analyze", "Measure what models do inside, and draw it (15 analyses)."),
     "train": ("train", "Train a model."),
