@@ -46,7 +46,8 @@ ROOMS = {
     ),
     "parity": ("export/parity", "tests/export/test_parity.py tests/export/test_verify.py "
                "tests/export/test_overwriting.py tests/export/test_int8.py "
-               "tests/export/test_formats.py"),
+               "tests/export/test_formats.py tests/export/test_per_node.py "
+               "tests/export/test_parity_figure.py"),
     "graph": ("export/graph", "tests/export/test_graph_rewrites.py "
               "tests/export/test_pooling_rewrite.py tests/export/test_int8.py "
               "tests/export/test_formats.py"),
