@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = "mutation.json"
 # room -> (what is changed, which tests have to notice)
 ROOMS = {
-    "files": ("zoo/files", "tests/files tests/test_laws.py tests/hub"),
+    "files": ("zoo/files", "tests/files tests/test_laws.py"),
     "weights": ("zoo/weights", "tests/weights tests/factory/importing"),
     "factory": ("zoo/factory", "tests/factory tests/contract/test_records.py tests/test_laws.py"),
     "evaluation": (
