@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.files.processes import HOME, run_forked, run_python, worker_pool
+from zoo.files.processes import HOME, forget_working_directory, run_forked, run_python, worker_pool
 
 from ..contract.reading import sources
 
@@ -204,6 +204,23 @@ def test_the_module_forgets_the_working_directory(hostile: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "RAN-click" not in canaries(hostile)
+
+
+def test_only_the_working_directory_is_forgotten_and_not_where_we_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for first, kept in (("", 1), (str(tmp_path), 1), ("/elsewhere", 2)):
+        monkeypatch.setattr(sys, "path", [first, "/more"])
+        forget_working_directory()
+        assert sys.path == [first, "/more"][-kept:]
+    monkeypatch.setattr(sys, "path", [])
+    forget_working_directory()
+    assert sys.path == []
+    monkeypatch.chdir(HOME)
+    monkeypatch.setattr(sys, "path", ["", "/more"])
+    forget_working_directory()
+    assert sys.path == ["", "/more"]
 
 
 def test_what_is_neither_a_module_nor_code_is_refused() -> None:
