@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from zoo.errors import IntegrityError, NetworkError, ResourceError, ZooError
-from zoo.files import download, fetch, pins
+from zoo.errors import ConfigError, IntegrityError, NetworkError, ResourceError, ZooError
+from zoo.files import cache, client_errors, download, fetch, pins
 from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
@@ -209,3 +209,74 @@ def test_a_cached_file_that_another_process_removed_is_downloaded_again(
         repo=REPO, file=WEIGHTS, revision=FIRST, sha256=sha256_bytes(b"\0weights"), size_bytes=8
     )
     assert download.download_verified(pin) == b"\0weights"
+
+
+def test_errors_of_the_first_download_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def locate(wanted: object, mirror: object) -> Path:
+        raise NetworkError("no answer")
+
+    monkeypatch.setattr(download, "_locate", locate)
+    pin = pins.Pin(repo=REPO, file=WEIGHTS, revision=FIRST, sha256="0" * 64, size_bytes=8)
+    with pytest.raises(NetworkError, match=r"^no answer$"):
+        download.download_verified(pin)
+
+
+def test_a_damaged_file_that_a_good_one_replaces_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    bad.write_bytes(b"\0damaged")
+    good.write_bytes(b"\0weights")
+    places = iter((bad, good))
+    monkeypatch.setattr(download, "_locate", lambda wanted, mirror: next(places))
+    pin = pins.Pin(
+        repo=REPO, file=WEIGHTS, revision=FIRST, sha256=sha256_bytes(b"\0weights"), size_bytes=8
+    )
+    assert download.download_verified(pin) == b"\0weights"
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+
+
+def test_what_is_fetched_for_a_mirror_lies_where_a_mirror_has_it(tmp_path: Path) -> None:
+    contents = iter([(MANIFEST, b"{}"), ("onnx/model.onnx", b"\0graph")])
+    found = fetch._collect("name", REPO, FIRST, contents, (tmp_path, "main"))
+    assert found.directory == tmp_path / REPO / "resolve" / FIRST
+    assert (found.directory / "onnx" / "model.onnx").read_bytes() == b"\0graph"
+    assert [size for _, size, _ in found.files] == [2, 6]
+    ref = Ref.from_json((tmp_path / REPO / "refs" / "main.json").read_bytes(), "main.json")
+    assert ref.digest("onnx/model.onnx") == (6, sha256_bytes(b"\0graph"))
+
+
+def test_what_the_client_wraps_is_unwrapped_and_nothing_else() -> None:
+    cause = ValueError("cause")
+    for kind, unwrapped in ((RuntimeError, True), (NotImplementedError, False), (OSError, False)):
+        error = kind("outer")
+        error.__cause__ = cause
+        assert client_errors.unwrap(error) is (cause if unwrapped else error)
+    assert isinstance(client_errors.unwrap(RuntimeError("alone")), RuntimeError)
+
+
+def test_a_file_of_data_is_downloaded_with_its_log_guarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub as hf
+
+    (tmp_path / "labels.txt").write_bytes(b"one")
+    asked = []
+
+    def downloaded(repo: str, file: str, revision: str, repo_type: str) -> str:
+        asked.append((repo, file, revision, repo_type))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(download, "guard_logs", lambda: asked.append("guarded"))
+    monkeypatch.setattr(hf, "hf_hub_download", downloaded)
+    assert download.fetch_data_file("org/data", "labels.txt", "v1") == b"one"
+    assert asked == ["guarded", ("org/data", "labels.txt", "v1", "dataset")]
+
+
+def test_the_cache_knows_a_repository_from_a_name() -> None:
+    assert cache._place_in_hub("hf-hub:org/name@v1") == ("org/name", "")
+    assert cache._place_in_hub("org/name") == ("org/name", "")
+    repo = "timm/convit_tiny.fb_in1k"
+    assert cache._place_in_hub("convit_tiny.fb_in1k") == (repo, "")
+    with pytest.raises(ConfigError, match="has no weights on the Hub"):
+        cache._place_in_hub("convit_nano.digits")

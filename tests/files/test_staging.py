@@ -92,6 +92,32 @@ def test_files_that_no_manifest_lists_are_kept(tmp_path):
     assert not (out / "cache" / "checkpoint").exists()
 
 
+def test_what_is_carried_never_replaces_what_is_new(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, names in ((old, "ab"), (new, "a")):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(f"{folder.name} {name}")
+    staging.carry(old, new, ["a", "b", "nowhere"])
+    assert _tree(new) == {"a": "new a", "b": "old b"}
+
+
+def test_every_file_and_folder_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    flushed, flush = set(), os.fsync
+
+    def watched(descriptor: int) -> None:
+        flushed.add(os.fstat(descriptor).st_ino)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with staged_directory(tmp_path / "out") as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "file").write_text("x")
+        (folder / "link").symlink_to("nowhere")
+    places = [tmp_path / "out" / name for name in (".", "inside", "inside/file")]
+    assert {place.stat().st_ino for place in (tmp_path, *places)} <= flushed
+
+
 def test_nothing_is_replaced_unless_it_is_asked_for(tmp_path):
     out = _finished(tmp_path / "out")
     before = _tree(out)
