@@ -15,7 +15,7 @@ demo-hub: .venv/.demo
 	@$(BIN)/python examples/hub_walkthrough.py
 
 # Two workers; tests/groups.py says what they share and what begins.
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 --dist loadscope --no-loadscope-reorder
 test: .venv/.dev
 	$(BIN)/python -m pytest -q $(TWO) -m "not slow" $(ARGS)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from benchmarks import suite
 from tests import groups
+from zoo.files.processes import run_python
 
+ROOT = Path(__file__).resolve().parents[2]
 XML = """<testsuites><testsuite>
 <testcase classname="tests.export.cards.test_usage" name="a" time="1.5"/>
 <testcase classname="tests.export.test_parity" name="b" time="0.25"/>
@@ -39,3 +42,23 @@ def test_files_of_one_folder_share_a_group_and_the_dearest_group_begins() -> Non
     assert list(groups.in_order(files).items()) == [
         ("tests/test_laws.py", 6.0), ("tests/export/cards", 3.0), ("tests/export", 0.5),
     ]  # fmt: skip
+
+
+def test_a_group_stays_in_one_process(tmp_path: Path) -> None:
+    """xdist's own mark for groups was without effect under a newer pytest, and said nothing."""
+    for name in ("test_a", "test_b"):
+        (tmp_path / f"{name}.py").write_text(
+            "import os, pytest\n"
+            "@pytest.mark.parametrize('i', range(8))\n"
+            "def test_it(i):\n"
+            f"    path = '{tmp_path}/' + os.environ['PYTEST_XDIST_WORKER']\n"
+            "    with open(path, 'a') as file:\n"
+            f"        file.write('{name} ')\n"
+        )
+    options = ["-q", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"]
+    plugins = ["-p", "tests.groups", "-p", "no:cacheprovider"]
+    paths = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    done = run_python("-m", "pytest", *options, *plugins, str(tmp_path), cwd=tmp_path, env=paths)
+    assert done.returncode == 0
+    written = [set(path.read_text().split()) for path in tmp_path.glob("gw*")]
+    assert sorted(written, key=sorted) == [{"test_a"}, {"test_b"}]
