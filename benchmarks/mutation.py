@@ -168,8 +168,8 @@ class Room:
         self._tests = functools.cache(lambda: Tests(place, list(texts), tests.split()))
 
     def draw(self, count: int) -> Iterator[None]:
-        """Try errors until `count` of them are known. Raises: RuntimeError if the tests fail
-        without any.
+        """Try errors until `count` of them are known. Raises: RuntimeError if the tests cannot be
+        run.
         """
         for mutant in self.mutants[self.row["drawn"] : count]:
             self._try(mutant, mutant.described(), (mutant.file, mutant.line))
