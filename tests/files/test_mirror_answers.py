@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from zoo.errors import ConfigError, IntegrityError, NetworkError, ResourceError, ZooError
-from zoo.files import cache, client_errors, download, fetch, pins
+from zoo.files import cache, client_errors, download, fetch, partial_downloads, pins
 from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
@@ -177,7 +177,7 @@ def test_a_partial_download_of_another_process_is_left_for_an_hour(tmp_path: Pat
         path = tmp_path / f"{minutes}.incomplete"
         path.write_bytes(b"123")
         os.utime(path, (now - 60 * minutes,) * 2)
-    assert download.remove_orphans(tmp_path, STALE_SECONDS) == 3
+    assert partial_downloads.remove_orphans(tmp_path, STALE_SECONDS) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.incomplete", "50.incomplete"]
 
 
@@ -192,9 +192,9 @@ def test_a_partial_download_that_a_process_is_at_is_left(tmp_path: Path) -> None
         os.utime(blobs / name, (0, 0))
     (locks / "cd.lock").touch()  # of a process that was killed
     with FileLock(locks / "ab.lock"):
-        assert download.remove_orphans(blobs, 0.0) == 3
+        assert partial_downloads.remove_orphans(blobs, 0.0) == 3
         assert sorted(p.name for p in blobs.iterdir()) == sorted([names[0], names[2]])
-    assert download.remove_orphans(blobs, 0.0) == 3
+    assert partial_downloads.remove_orphans(blobs, 0.0) == 3
     assert [p.name for p in blobs.iterdir()] == [names[2]]
 
 
@@ -253,6 +253,25 @@ def test_what_the_client_wraps_is_unwrapped_and_nothing_else() -> None:
         error.__cause__ = cause
         assert client_errors.unwrap(error) is (cause if unwrapped else error)
     assert isinstance(client_errors.unwrap(RuntimeError("alone")), RuntimeError)
+
+
+def test_a_folder_that_vanishes_as_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", lambda path: path.rmdir())  # removed just before the look
+        with pytest.raises(FileExistsError) as vanished:
+            folder.mkdir(exist_ok=True)
+    assert client_errors.is_transient(vanished.value)
+    assert "vanished" in str(client_errors.explain(vanished.value, "org/name", "config.json"))
+    folder.touch()
+    with pytest.raises(FileExistsError) as in_the_way:
+        folder.mkdir(exist_ok=True)
+    assert not client_errors.is_transient(in_the_way.value)
+    found = client_errors.explain(in_the_way.value, "org/name", "config.json")
+    assert "set HF_HOME" in str(found)
 
 
 def test_a_file_of_data_is_downloaded_with_its_log_guarded(

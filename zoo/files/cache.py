@@ -16,11 +16,12 @@ from ..catalog.names import check_names
 from ..catalog.registry import families, get_record
 from ..catalog.weights_records import WeightsRecord
 from ..errors import ConfigError, UnknownModelError, ZooError
-from .download import digest_like, remove_orphans, stated_digest
+from .download import digest_like, stated_digest
 from .local import home, read_regular_file
 from .manifest import FILE as MANIFEST
 from .manifest import parse_manifest
 from .mirror import Ref
+from .partial_downloads import remove_orphans
 from .pins import read_pins
 
 

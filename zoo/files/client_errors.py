@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, IntegrityError, NetworkError, ResourceError, ZooError
@@ -37,6 +38,15 @@ def is_transient(error: Exception) -> bool:
     error = unwrap(error)
     if _status(error) in TRANSIENT or isinstance(error, httpx.TransportError):
         return True
+    return _is_emptied(error)
+
+
+def _is_emptied(error: Exception) -> bool:
+    """Whether a file or folder of the cache was removed just as it was used. `Path.mkdir` says
+    "exists" of a folder that is gone when it looks whether that is one.
+    """
+    if type(error) is FileExistsError:
+        return not os.path.exists(error.filename or os.curdir)
     return type(error) is FileNotFoundError
 
 
@@ -58,7 +68,7 @@ def explain(error: Exception, repo: str, file: str, doing: str = "download") -> 
     if type(error) is OSError and error.errno is None:
         text = f"{what} arrived with another length than {host} announced; try again"
         return IntegrityError(text, code="truncated")
-    if type(error) is FileNotFoundError:
+    if _is_emptied(error):
         text = f"{what} vanished from the Hugging Face cache while it was written; try again"
         return ResourceError(text, code="resource")
     if isinstance(error, OSError) and (code := resource_error(error, "").code) != "resource":

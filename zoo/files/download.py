@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,9 +24,10 @@ from .aside import set_aside
 from .client_errors import client_errors, explain, is_transient
 from .local import read_regular_file, require_space, sha256_bytes
 from .mirror import Mirror, find_mirror
+from .partial_downloads import remove_orphans
 from .patience import Patience
 from .pins import Pin, require_pinned, verify_bytes
-from .strays import STALE_SECONDS, is_alive, owner
+from .strays import STALE_SECONDS
 
 Verify = Callable[[bytes, Path], None]
 
@@ -195,41 +195,6 @@ def _download(wanted: _Wanted) -> Path:
     blobs = path.parents[len(PurePosixPath(wanted.file).parts) + 1] / "blobs"
     remove_orphans(blobs, STALE_SECONDS)
     return path
-
-
-def remove_orphans(folder: Path, age_seconds: float) -> int:
-    """Delete partial downloads that killed processes left behind: the client never uses them again.
-    Those that a process is at stay.
-
-    Returns: how many bytes that freed.
-    """
-    freed = 0
-    for path in folder.glob("*.incomplete"):
-        with contextlib.suppress(OSError):  # another process may be ahead of us
-            state = path.stat()
-            if time.time() - state.st_mtime > age_seconds and not _in_use(path):
-                path.unlink()
-                freed += state.st_size
-    return freed
-
-
-def _in_use(partial: Path) -> bool:
-    """Whether a process is downloading it: it holds the client's lock of the blob. What was set
-    aside is its process's.
-    """
-    pid = owner(partial.name)
-    if pid is not None:
-        return is_alive(pid)
-    from filelock import Timeout
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
-
-    repository, blob = partial.parents[1], partial.name.partition(".")[0]
-    lock = repository.parent / ".locks" / repository.name / f"{blob}.lock"
-    try:
-        with WeakFileLock(lock, timeout=0.1) if lock.exists() else contextlib.nullcontext():
-            return False
-    except Timeout:
-        return True
 
 
 def _check_space(wanted: _Wanted, size: int) -> None:
