@@ -1,8 +1,9 @@
 """Which tests share a process, and what begins first.
 
-With ``--dist loadscope`` the tests of a file stay together, and those of `TOGETHER` a folder at a
-time: their fixtures of the session, and what `tests/graphs.py` keeps, are made once. The dearest
-group begins first, by the times of `make test-times`, so that none is left for the end.
+With ``--dist loadscope`` the tests of a file stay together, and quick ones of `TOGETHER` a folder
+at a time: their fixtures of the session, and what `tests/graphs.py` keeps, are made once. Of the
+slow ones such a folder would be half of all. The dearest group begins first, by the times of
+`make test-times`, so that none is left for the end.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ TOGETHER = ("tests/export", "tests/hub")
 UNKNOWN = 10.0  # seconds of a file that was not measured
 
 
-def group_of(file: str) -> str:
+def group_of(file: str, slow: bool = False) -> str:
     """The group of a file of tests, by its path in the repository."""
     folder = str(PurePosixPath(file).parent)
-    return folder if folder.startswith(TOGETHER) else file
+    return folder if folder.startswith(TOGETHER) and not slow else file
 
 
-def in_order(files: Mapping[str, float]) -> dict[str, float]:
+def in_order(files: Mapping[str, float], slow: bool = False) -> dict[str, float]:
     """Groups of files with their seconds, the dearest first."""
     groups: dict[str, float] = defaultdict(float)
     for file, seconds in files.items():
-        groups[group_of(file)] += seconds
+        groups[group_of(file, slow)] += seconds
     return dict(sorted(groups.items(), key=lambda group: -group[1]))
 
 
@@ -40,7 +41,11 @@ class Groups(LoadScopeScheduling):
     """A group at a time to each process, in the order of the tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.partition("::")[0])
+        return group_of(nodeid.partition("::")[0], _is_slow(self.config))
+
+
+def _is_slow(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "slow")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups | None:
@@ -54,8 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The dearest group first."""
     path = MEASURED / FILE
     measured = json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else {}
-    known = measured.get("slow" if config.getoption("markexpr") == "slow" else "quick", {})
+    slow = _is_slow(config)
+    known = measured.get("slow" if slow else "quick", {})
     # in the order of collection, which is the same in every worker; a set's is not
     files = dict.fromkeys(item.nodeid.partition("::")[0] for item in items)
-    order = list(in_order({file: known.get(file, UNKNOWN) for file in files}))
-    items.sort(key=lambda item: order.index(group_of(item.nodeid.partition("::")[0])))
+    order = list(in_order({file: known.get(file, UNKNOWN) for file in files}, slow))
+    items.sort(key=lambda item: order.index(group_of(item.nodeid.partition("::")[0], slow)))

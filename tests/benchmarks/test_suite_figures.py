@@ -42,6 +42,7 @@ def test_files_of_one_folder_share_a_group_and_the_dearest_group_begins() -> Non
     assert list(groups.in_order(files).items()) == [
         ("tests/test_laws.py", 6.0), ("tests/export/cards", 3.0), ("tests/export", 0.5),
     ]  # fmt: skip
+    assert groups.in_order(files, slow=True) == files
 
 
 def test_a_group_stays_in_one_process(tmp_path: Path) -> None:

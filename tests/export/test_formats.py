@@ -134,7 +134,7 @@ def test_height_and_width_are_dynamic(family: str, tmp_path: Path) -> None:
     stated = onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim
     end = f"_from_{least}" if least > 1 else ""
     assert [d.dim_param for d in stated][2:] == [f"height{end}", f"width{end}"]
-    pt2, whole = load_pt2(tmp_path / "m.pt2")[0], [(6, 9), (2, 2), (3, 2), (2, 11), (13, 4)]
+    pt2, whole = load_pt2(tmp_path / "m.pt2")[0], [(2, 2), (3, 2), (2, 7), (5, 3)]
     for h, w in whole:
         assert _off(pt2, model, (h * stride, w * stride), input.in_chans) < 1e-5
     # as any runtime without a word of ours: windows divide it or not, one window or less, prime
