@@ -27,11 +27,11 @@ mutate: .venv/.dev
 	$(BIN)/python -m benchmarks.mutation $(ARGS)
 	$(BIN)/python -m benchmarks.readme
 
-# Seconds of both suites by folder, in one process, on a quiet machine.
-test-times: .venv/.dev
+# Both suites, with seconds by folder; on a quiet machine.
+test-times:
 	mkdir -p build
-	$(BIN)/python -m pytest -q -m "not slow" --junitxml build/quick.xml
-	$(BIN)/python -m pytest -q -m slow --junitxml build/slow.xml
+	$(MAKE) test ARGS="--junitxml build/quick.xml"
+	$(MAKE) test-slow ARGS="--junitxml build/slow.xml"
 	$(BIN)/python -m benchmarks.suite --quick build/quick.xml --slow build/slow.xml
 	$(BIN)/python -m benchmarks.readme
 

@@ -58,7 +58,7 @@ def _read(file: str, folder: Path) -> dict[str, Any] | None:
 
 
 def times(folder: Path = MEASURED) -> str:
-    """Folder, tests and seconds of one process in both suites, the dearest first."""
+    """Folder, tests and seconds of all processes in both suites, the dearest first."""
     found = _read(FILE, folder)
     if found is None:
         return "Not measured yet on this version."
