@@ -5,16 +5,14 @@
 Writes DIR/clothes (200 pictures of every class of Fashion-MNIST, 2,000 in all, the first of its
 training part) and DIR/numerals (scikit-learn's 1,797 digits), each split by the tool, and runs the
 default command: on clothes for every nano model, and on numerals for one, from random weights,
-since the other start has seen these digits. One thread, so that its processor time says what a run
-costs whatever else the machine does. A run that is finished is not repeated, and rows of FILE.json
-for other runs stay.
+since the other start has seen these digits. Its seconds say something on a quiet machine only. A
+run that is finished is not repeated, and rows of FILE.json for other runs stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -68,13 +66,10 @@ def run(root: Path, name: str) -> dict[str, Any]:
     data, _, model = name.partition(":")
     extra = ("--from-scratch",) if data == "numerals" else ()
     out = root / f"{data}-{model}"
-    command = ["train", model, "--data", str(root / data), "--out", str(out), "--threads", "1"]
-    spent = root / f"{data}-{model}.seconds"  # of the processor
-    if not spent.is_file():
+    if not (out / "metrics.json").is_file():
         shutil.rmtree(out, ignore_errors=True)
-        before = _children_seconds()
+        command = ["train", model, "--data", str(root / data), "--out", str(out)]
         run_python("-m", "zoo", *command, *extra, check=True)
-        spent.write_text(f"{_children_seconds() - before:.1f}", encoding="utf-8")
     found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     if "fashion_mnist" in found["finetune_from"]:
         raise SystemExit(f"{name} started from {found['finetune_from']}, which has seen the images")
@@ -90,14 +85,7 @@ def run(root: Path, name: str) -> dict[str, Any]:
         "test": found["test"],
         "warnings": found["warnings"],
         "seconds": found["seconds"],
-        "cpu_seconds": float(spent.read_text(encoding="utf-8")),
     }
-
-
-def _children_seconds() -> float:
-    """Processor time of the processes that have ended."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
 
 
 def write_clothes(root: Path) -> None:

@@ -188,23 +188,19 @@ def own_pictures() -> str:
     """The default command on two folders (`python -m benchmarks.own_pictures`)."""
     found = json.loads((MEASURED / "own-pictures.json").read_text(encoding="utf-8"))
     lines = [
-        "| folder, images | model | starts from | baseline, % | validation, % | test, % "
-        "| s (threads) |",
+        "| folder, images | model | starts from | baseline, % | validation, % | test, % | s |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
         low, high = row["test"]["interval95_percent"]
         baseline, start = row["baseline"], row["start"]
-        spent = row.get("cpu_seconds")  # of one thread; rows without it have been timed by two
-        busy = "*" if spent and row.get("seconds", 0) > 1.3 * spent else ""
-        time = f"{spent:.0f}{busy} (1)" if spent else f"{row['seconds']:.0f} (2)"
         lines.append(
             f"| {row['data']}, {row['training_images']} | `{row['model']}` "
             f"| {f'`{tag_of(start)}`' if start else 'random'} "
             f"| {baseline['validation']['acc1_percent']:.1f}, "
             f"{_SHORT.get(baseline['name'], baseline['name'])} "
             f"| {row['validation']['acc1_percent']:.1f} | {row['test']['acc1_percent']:.1f} "
-            f"({low:.1f} to {high:.1f}) | {time} |"
+            f"({low:.1f} to {high:.1f}) | {row['seconds']:.0f} |"
         )
     there = {f"{row['data']}:{row['model']}" for row in found["rows"]}
     missing = ", ".join(f"`{name.partition(':')[2]}`" for name in RUNS if name not in there)
