@@ -12,6 +12,7 @@ import argparse
 import ast
 import functools
 import hashlib
+import itertools
 import json
 import random
 import shutil
@@ -47,7 +48,7 @@ ROOMS = {
     "parity": ("export/parity", "tests/export/test_parity.py tests/export/test_verify.py "
                "tests/export/test_overwriting.py tests/export/test_int8.py "
                "tests/export/test_formats.py tests/export/test_per_node.py "
-               "tests/export/test_parity_figure.py"),
+               "tests/export/test_parity_figure.py tests/export/test_providers.py"),
     "graph": ("export/graph", "tests/export/test_graph_rewrites.py "
               "tests/export/test_pooling_rewrite.py tests/export/test_int8.py "
               "tests/export/test_formats.py"),
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all without")
     parser.add_argument("--mutants", type=int, default=16, help="errors in a room (default: 16)")
     parser.add_argument("--minutes", type=float, default=60, help="for all rooms (default: 60)")
-    parser.add_argument("--again", action="store_true", help="those that were missed")
+    parser.add_argument("--again", action="store_true", help="first those that were missed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("model_cards/measured"))
     given = parser.parse_args()
@@ -238,7 +239,8 @@ def main() -> None:
         for i, name in enumerate(names):
             share = time.monotonic() + (end - time.monotonic()) / (len(names) - i)
             room = Room(place, name, given.seed, known.get(name, {}))
-            for _ in room.again() if given.again else room.draw(given.mutants):
+            missed = room.again() if given.again else ()
+            for _ in itertools.chain(missed, room.draw(given.mutants)):
                 _write(path, known := {**known, name: room.row})
                 if time.monotonic() > share:
                     break

@@ -103,10 +103,12 @@ def test_a_later_run_goes_on_until_the_sources_change(
     row = _measured(monkeypatch, toy, "--mutants", "3")
     assert row.pop("survivors") == survivors
     assert row == {"seed": 0, "possible": 4, "drawn": 3, "killed": 2, "hanging": 1}
-    row = _measured(monkeypatch, toy, "--again")
+    row = _measured(monkeypatch, toy, "--again", "--mutants", "3")
     assert row == {
         "seed": 0, "possible": 4, "drawn": 3, "killed": 3, "hanging": 1, "survivors": [],
     }  # fmt: skip
+    row = _measured(monkeypatch, toy, "--again")
+    assert (row["drawn"], row["killed"]) == (4, 3)
     (toy / "zoo" / "sums.py").write_bytes(TOY + b"one = 1\n")
     row = _measured(monkeypatch, toy, "--minutes", "0")
     assert (row["possible"], row["drawn"]) == (5, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -63,3 +64,23 @@ def test_a_group_stays_in_one_process(tmp_path: Path) -> None:
     assert done.returncode == 0
     written = [set(path.read_text().split()) for path in tmp_path.glob("gw*")]
     assert sorted(written, key=sorted) == [{"test_a"}, {"test_b"}]
+
+
+def test_a_shuffled_run_keeps_the_tests_of_a_file_together(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        tests = "".join(f"def test_{number}(): pass\n" for number in range(8))
+        (tmp_path / f"test_{name}.py").write_text(tests)
+    options = ["--collect-only", "-p", "tests.groups", "-p", "no:cacheprovider"]
+    paths = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+
+    def order(*more: str) -> list[str]:
+        words = ("-m", "pytest", *options, "-q", *more, str(tmp_path))
+        done = run_python(*words, cwd=tmp_path, env=paths, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if "::" in line]
+
+    plain, shuffled = order(), order("--shuffle", "1")
+    assert plain == [f"test_{name}.py::test_{number}" for name in "abc" for number in range(8)]
+    assert shuffled == order("--shuffle", "1") != order("--shuffle", "2")
+    assert sorted(shuffled) == plain != shuffled
+    files = [line.partition("::")[0] for line in shuffled]
+    assert sum(one != other for one, other in itertools.pairwise(files)) == 2

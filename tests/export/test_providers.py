@@ -216,6 +216,7 @@ def test_a_provider_that_took_no_node_is_an_error() -> None:
     [
         ("onnx/model.onnx", [], "0", True),
         ("onnx/model.onnx", ["Concat c on CPU"], "0", False),
+        ("onnx/model.onnx", ["Concat c on CPU"], "", False),
         ("onnx/model.onnx", ["Concat c on CPU"], "16", True),
         ("onnx/model.onnx", ["Conv c on CPU"], "16", False),
         ("onnx/model.onnx", ["MaxPool p on CPU"], "0", True),

@@ -215,6 +215,18 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             zoo.create_model(reference)
 
 
+def test_weights_of_timm_are_those_of_its_repository_or_none() -> None:
+    """What would be downloaded, without the download."""
+    from zoo.factory.timm_models import of_timm
+
+    plan = of_timm("timm:resnet18", True, {})
+    assert (plan.what, plan.adapt) == ("timm/resnet18.a1_in1k", False)
+    assert (plan.described.tag, len(plan.described.labels)) == ("a1_in1k", 1000)
+    assert of_timm("timm:resnet18", True, {"num_classes": 3}).adapt
+    with pytest.raises(NoWeightsError, match="timm has no Hub weights for 'timm:botnet50ts_256'"):
+        of_timm("timm:botnet50ts_256", True, {})
+
+
 @needs_transformers
 @pytest.mark.parametrize("kind", ["ViT", "DeiT", "Swin"])
 def test_a_classifier_of_transformers_gives_its_logits(kind: str, tmp_path: Path) -> None:
@@ -253,6 +265,17 @@ def test_a_classifier_of_transformers_gives_its_logits(kind: str, tmp_path: Path
     assert new(x).shape == (2, 5)
     features = zoo.create_model(f"hf:{tmp_path / 'net'}", pretrained=True, num_classes=0)
     assert features(x).ndim == 2
+
+
+@needs_transformers
+def test_without_a_processor_images_are_prepared_as_transformers_does(tmp_path: Path) -> None:
+    """Its own processors of ViT scale grey levels to -1 .. 1 and crop nothing."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"model_type": "vit", "image_size": 32, "patch_size": 8, **shape}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 32}))
+    cfg = zoo.create_model(f"hf:{tmp_path}", pretrained=False).pretrained_cfg
+    assert (cfg.input.mean, cfg.input.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert (cfg.input.size, cfg.input.crop_pct) == ((32, 32), 1.0)
 
 
 @needs_transformers

@@ -15,6 +15,7 @@ import torch
 import zoo
 from zoo.cli import main
 from zoo.errors import WeightsFileError, WeightsMismatchError
+from zoo.factory.importing.prefixes import some, strip_prefix
 from zoo.files.manifest import check_files, read_manifest
 
 from .checkpoints import golden_errors, golden_state, save_legacy
@@ -247,6 +248,23 @@ def test_a_file_with_the_model_twice_names_both_prefixes(tmp_path: Path) -> None
     torch.save(both, tmp_path / "file")
     with pytest.raises(WeightsMismatchError, match=r"2 times, under 'one\.' or 'two\.'"):
         zoo.import_checkpoint(tmp_path / "file", "convit_nano", tmp_path / "out")
+
+
+def test_a_prefix_is_taken_off_where_all_names_have_it_or_the_model_has_what_follows() -> None:
+    def stripped(names: str, known: str = "") -> tuple[list[str], str, list[str]]:
+        inside, prefix, outside = strip_prefix(dict.fromkeys(names.split()), known.split())
+        return list(inside), prefix, outside
+
+    assert stripped("module.a module.b") == (["a", "b"], "module.", [])
+    assert stripped("module.a loss.b") == (["module.a", "loss.b"], "", [])
+    assert stripped("module.a loss.b", "a c") == (["a"], "module.", ["loss.b"])
+    assert stripped("module.a loss.b", "c d") == (["module.a", "loss.b"], "", [])
+    assert stripped("module.a a", "a") == (["module.a", "a"], "", [])
+
+
+def test_prefixes_are_named_by_their_first_forty_letters() -> None:
+    assert some(["x" * 40, "y" * 41]) == f"{'x' * 40!r} or {'y' * 40!r}"
+    assert some(["a.", "b.", "c.", "d."]) == "'a.' or 'b.' and 2 more"
 
 
 def test_the_command_says_which_prefix_it_removed(
