@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,14 +24,17 @@ import export
 import zoo
 from export.formats.metadata import describe
 from export.parity import exactness
-from export.parity.calibration import OwnImages, top1_loss
+from export.parity.calibration import OwnImages, calibration_batches, top1_loss
+from export.parity.inputs import make_inputs
 from export.runtime import arithmetic
 from export.runtime.opening import open_onnx
 from export.spec import ExportSpec
 from export.writer import ArtefactWriter
+from zoo.catalog.tables import sample_images
 from zoo.cli import main
 from zoo.data.dataset import in_memory
 from zoo.data.opening import open_dataset
+from zoo.data.preprocessing import preprocess
 from zoo.errors import DatasetError, ExportError, ParityError
 from zoo.factory.create import create_random
 
@@ -75,6 +79,17 @@ def test_the_first_and_the_last_product_of_static_int8_stay_float32(tmp_path: Pa
     assert weighted[0] is None
     assert weighted[-1] is None
     assert weighted.count("DequantizeLinear") >= 10
+
+
+def test_a_model_of_other_data_is_calibrated_on_our_digits_beside_what_is_made() -> None:
+    cfg = create_random("resnet_nano", 0).pretrained_cfg
+    batches, said = calibration_batches(replace(cfg, labels=()), None)
+    assert said == "10 sample images, 24 of noise, constants and extreme values"
+    assert {batch.shape for batch in batches} == {(1, cfg.input.in_chans, *cfg.input.size)}
+    digits = [preprocess(path, cfg.input) for path in sample_images("digits")]
+    np.testing.assert_array_equal(np.concatenate(batches[:10]), np.stack(digits))
+    made = make_inputs(cfg.input, 1001).batch
+    np.testing.assert_array_equal(np.concatenate(batches[10:16]), made[[0, 1, 2, 3, 8, 9]])
 
 
 def test_static_int8_is_calibrated_on_a_folder_of_ones_own(
