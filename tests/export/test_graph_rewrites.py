@@ -98,6 +98,17 @@ def test_attention_whose_heads_are_scaled_keeps_its_heads() -> None:
     np.testing.assert_allclose(run(proto), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["q", "k"])
+def test_attention_of_heads_whose_number_is_not_known_keeps_them(name: str) -> None:
+    proto = attention()
+    expected = run(proto)
+    (heads,) = (value for value in proto.graph.value_info if value.name == name)
+    heads.type.tensor_type.shape.dim[1].dim_param = "heads"
+    simplify(proto)
+    assert operators(proto)["Transpose"] == 4
+    np.testing.assert_allclose(run(proto), expected, atol=1e-6)
+
+
 def test_constants_are_computed_once() -> None:
     nodes = [
         helper.make_node("Transpose", ["w"], ["wt"], perm=[1, 0]),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
@@ -23,6 +23,7 @@ from PIL import Image
 import export
 import zoo
 from export.formats.metadata import describe
+from export.graph.int8 import _mostly_convolutions
 from export.parity import exactness
 from export.parity.calibration import OwnImages, calibration_batches, top1_loss
 from export.parity.inputs import make_inputs
@@ -218,6 +219,19 @@ def test_a_passing_export_does_not_speak_of_drift(tmp_path: Path) -> None:
     assert result.report
     assert not result.report.drift_allowed
     assert "drift_allowed" not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize(("sides", "convolutions"), [((2, 1), True), ((1, 1), False)])
+def test_weights_say_what_a_graph_mostly_is_not_products_of_activations(
+    sides: tuple[int, int], convolutions: bool
+) -> None:
+    """Weights of one convolution and one product, beside three products of activations."""
+    nodes = [helper.make_node("Conv", ["x", "c"], ["y"])]
+    nodes += [helper.make_node("MatMul", ["y", name], [f"z{name}"]) for name in ("m", *"xyx")]
+    stored = {"c": np.ones((sides[0], 1, 1, 1)), "m": np.ones(sides[1:])}
+    weights = [numpy_helper.from_array(value, name) for name, value in stored.items()]
+    proto = helper.make_model(helper.make_graph(nodes, "g", [], [], weights))
+    assert _mostly_convolutions(proto) is convolutions
 
 
 @pytest.fixture(scope="module")
