@@ -29,7 +29,7 @@ from zoo.files.json_text import to_json
 from zoo.files.local import write_text
 from zoo.files.provenance import machine, parent_commit, versions
 
-from .forked_tests import Tests
+from .forked_tests import Place, Tests
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "mutation.json"
@@ -178,18 +178,19 @@ class Room:
             yield
 
     def again(self) -> Iterator[None]:
-        """Try those that were not noticed and have no reason, with all tests of the room."""
+        """Try what was not noticed and has no reason, in the end with all tests of the room."""
         for known in [row for row in self.row["survivors"] if not row.get("reason")]:
             mutant = next(m for m in self.mutants if m.described().items() <= known.items())
             self.row["survivors"].remove(known)
-            self._try(mutant, known, None)
+            self._try(mutant, known, (mutant.file, mutant.line), None)
             yield
 
-    def _try(self, mutant: Mutant, row: dict[str, str], place: tuple[str, int] | None) -> None:
+    def _try(self, mutant: Mutant, row: dict[str, str], *places: Place | None) -> None:
         tests, path = self._tests(), self._place / mutant.file
         unchanged = path.rename(path.with_suffix(".unchanged"))
         path.write_bytes(mutant.applied(unchanged.read_bytes()))
-        outcome = tests.outcome(place)
+        outcomes = map(tests.outcome, places)
+        outcome = next((found for found in outcomes if found != "survives"), "survives")
         unchanged.replace(path)  # with its time, by which its compiled form is known
         print(outcome, row["at"], repr(row["before"][:40]), repr(row["after"][:40]), flush=True)
         if outcome == "survives":
