@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ExportError, MissingDependencyError
 from zoo.factory.description import PretrainedCfg
+from zoo.files.processes import safe_children
 
 from ..graph.checks import root_cause
 from ..spec import OUTPUT_NAME, ExportSpec
@@ -60,7 +61,7 @@ def write_aoti(
         home = os.path.realpath(folder)
         made = Path(home) / "model.pt2"
         try:
-            with quiet(), torch.no_grad(), _compiling_in(home):
+            with quiet(), torch.no_grad(), _compiling_in(home), safe_children():
                 torch._inductor.aoti_compile_and_package(
                     program,
                     package_path=str(made),

@@ -1,14 +1,15 @@
-"""What an ONNX file would cost to run on one image, found before a runtime sees it.
+"""What an ONNX file would cost to run on a batch of images, found before a runtime sees it.
 
-Shapes are followed through the graph from one image of the size that the file states, with onnx's
-own shape inference, node by node; small integers, of which shapes are made, are computed on the
-way. What has no shape then has no bound, and is refused: a loop without a count, a value that grows
-in its loop, a size that depends on pixels.
+Shapes are followed through the graph from images of the size that the file states, with onnx's own
+shape inference, node by node; small integers, of which shapes are made, are computed on the way.
+What has no shape then has no bound, and is refused: a loop without a count, a value that grows in
+its loop, a size that depends on pixels.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
+import functools
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,15 @@ from zoo.catalog.weights_records import InputSpec
 from zoo.errors import ConfigError, ModelFileError
 
 from .model_files import CONTROL_FLOW, ModelFile
-from .node_values import NodeValues, UnknownOperator, UnknownSize, Value, weights_of
+from .node_values import (
+    NodeValues,
+    UnknownOperator,
+    UnknownSize,
+    Value,
+    longest_text,
+    weights_of,
+)
+from .node_work import cost_of
 from .session import decode_metadata
 
 MAX_NODES = 20_000  # functions written out
@@ -27,15 +36,18 @@ MAX_DEPTH = 4  # of graphs inside graphs
 _GRAPH = 80  # nodes that a graph inside a node counts for: onnxruntime takes so long to open it
 MAX_STEPS = 100_000  # of a loop, those around it multiplied
 MAX_BYTES = 4 << 30  # that live at once
+_LIGHT = 1 << 16  # bytes of weights that are kept while the file is open
 MAX_WORK = 4_000_000_000_000  # multiplications, roughly
 _NODE_WORK = 100_000  # of calling any node
-_PRODUCTS = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "LSTM", "GRU", "RNN")
+_TEXT = 8  # data type of strings
+_TEXT_BYTES = 32  # of a number as text
 Scope = ChainMap[str, Value]
 
 
-def require_bounded_cost(model: ModelFile) -> None:
+def require_bounded_cost(model: ModelFile) -> Callable[[tuple[int, ...]], None]:
     """Refuse a file that could take any time or memory. Without the onnx package only loops are.
 
+    Returns: the same for a batch of another shape than one image's, as (images, C, H, W).
     Raises: ModelFileError (code "unbounded"; "custom_operator": it has one that ONNX lacks).
     """
     try:
@@ -44,28 +56,52 @@ def require_bounded_cost(model: ModelFile) -> None:
         found = sorted(CONTROL_FLOW & {operator for _, operator in model.facts.operators})
         if found:
             why = f"has {found[0]}, and its cost is found with the onnx package only (pip install)"
-            raise _refused(model, why) from None
-        return
+            raise _refused(model.name, why) from None
+        return lambda _: None
+    with _words_of(model.name):
+        proto = _light(_inlined(onnx.load_model_from_string(model.data)))
+        stated = _stated(proto)
+        _Walk(proto, stated)
+
+    @functools.lru_cache(maxsize=64)
+    def require(shape: tuple[int, ...]) -> None:
+        if shape != stated:
+            with _words_of(model.name):
+                _Walk(proto, shape)
+
+    return require
+
+
+@contextlib.contextmanager
+def _words_of(name: str) -> Iterator[None]:
+    """What the walk through a file raises, in our words."""
     try:
-        proto = onnx.load_model_from_string(model.data)
-        _Walk(_inlined(proto))
+        yield
     except UnknownSize as error:
-        raise _refused(model, str(error)) from None
+        raise _refused(name, str(error)) from None
     except UnknownOperator as error:
         raise ModelFileError(
-            f"{model.name} needs the operator {error}, which ONNX does not have; export it with "
+            f"{name} needs the operator {error}, which ONNX does not have; export it with "
             "standard operators only",
             code="custom_operator",
         ) from None
     except MemoryError:
         raise
     except Exception:  # onnx raises whatever it likes, and the file is why
-        raise _refused(model, "has nodes or weights that do not fit together") from None
+        raise _refused(name, "has nodes or weights that do not fit together") from None
 
 
-def _refused(model: ModelFile, why: str) -> ModelFileError:
+def _light(proto: Any) -> Any:
+    """The model without the bytes of large weights, of which only the shape counts."""
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) > _LIGHT:
+            tensor.ClearField("raw_data")
+    return proto
+
+
+def _refused(name: str, why: str) -> ModelFileError:
     return ModelFileError(
-        f"{model.name} {why}: it could run without end. Ask for an export without that, or give "
+        f"{name} {why}: it could run without end. Ask for an export without that, or give "
         "--trust-code (trust_code=True) if you trust whoever made it",
         code="unbounded",
     )
@@ -73,15 +109,15 @@ def _refused(model: ModelFile, why: str) -> ModelFileError:
 
 def _inlined(proto: Any) -> Any:
     """The model with its functions written out, if that gives no more than MAX_NODES."""
-    bodies = {(f.domain, f.name): f.node for f in proto.functions}
-    sizes: dict[tuple[str, str], int] = {}
+    bodies = {(f.domain, f.name, f.overload): f.node for f in proto.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
 
-    def count(nodes: Any, around: tuple[tuple[str, str], ...], depth: int) -> int:
+    def count(nodes: Any, around: tuple[tuple[str, str, str], ...], depth: int) -> int:
         if depth > MAX_DEPTH:
             raise UnknownSize(f"has graphs inside graphs, deeper than {MAX_DEPTH}")
         total = 0
         for node in nodes:
-            key = (node.domain, node.op_type)
+            key = (node.domain, node.op_type, node.overload)
             if key in around:
                 raise UnknownSize("has a function that calls itself")
             if key in bodies:
@@ -121,12 +157,13 @@ def _used(node: Any) -> Iterator[str]:
 class _Walk:
     """One way through a model, and what it has cost so far."""
 
-    def __init__(self, proto: Any) -> None:
-        self.live, self.work = 0, 0.0
+    def __init__(self, proto: Any, shape: tuple[int, ...]) -> None:
+        self.live, self.work, self.images = 0, 0.0, max(1, *shape[:1])
         opsets = {entry.domain: entry.version for entry in proto.opset_import}
         self._values = NodeValues(opsets, proto.ir_version)
         graph = proto.graph
-        scope: Scope = ChainMap(dict(_inputs(proto)))
+        self._text = longest_text(graph) + _TEXT_BYTES
+        scope: Scope = ChainMap(dict(_inputs(graph, shape)))
         self._graph(graph, scope, 1, 0)
 
     def _graph(self, graph: Any, scope: Scope, times: int, depth: int) -> list[Value]:
@@ -136,7 +173,7 @@ class _Walk:
         before, own = self.live, set[str]()
         scope.update(weights_of(graph))
         for sparse in graph.sparse_initializer:  # a runtime writes it out
-            self._grow(scope[sparse.values.name].size_bytes)
+            self._grow(self._size(scope[sparse.values.name]))
         last = {name: at for at, node in enumerate(graph.node) for name in _used(node)}
         last |= {value.name: len(graph.node) for value in graph.output}
         for at, node in enumerate(graph.node):
@@ -144,21 +181,30 @@ class _Walk:
             for name, value in found.items():
                 scope[name] = value
                 own.add(name)
-                self._grow(value.size_bytes)
+                self._grow(self._size(value))
             for name in {n for n in node.input if last[n] == at and n in own}:
-                self.live -= 0 if scope[name].fixed else scope[name].size_bytes
+                self.live -= 0 if scope[name].fixed else self._size(scope[name])
         self.live = before
         return [_known(scope, value.name) for value in graph.output]
 
+    def _size(self, value: Value) -> int:
+        return value.size_bytes + (value.count * self._text if value.kind == _TEXT else 0)
+
     def _grow(self, size_bytes: int) -> None:
         self.live += size_bytes
-        if self.live > MAX_BYTES:
-            raise UnknownSize(f"needs more than {MAX_BYTES >> 30} GiB for one image")
+        if self.live > MAX_BYTES * self.images:
+            raise UnknownSize(f"needs more than {MAX_BYTES >> 30} GiB for one image{self._each}")
 
     def _spend(self, work: float) -> None:
         self.work += work
-        if self.work > MAX_WORK:
-            raise UnknownSize(f"needs more than {MAX_WORK:.0e} operations for one image")
+        if self.work > MAX_WORK * self.images:
+            raise UnknownSize(
+                f"needs more than {MAX_WORK:.0e} operations for one image{self._each}"
+            )
+
+    @property
+    def _each(self) -> str:
+        return f" of {self.images}" if self.images > 1 else ""
 
     def _node(self, node: Any, scope: Scope, times: int, depth: int) -> dict[str, Value]:
         inner: dict[str, Callable[..., list[Value]]] = {"If": self._if, "Loop": self._loop}
@@ -170,10 +216,10 @@ class _Walk:
             raise UnknownSize(f"has {ascii(node.op_type[:40])[1:-1]}, whose steps are not counted")
         taken = {name: _known(scope, name) for name in node.input if name}
         found = self._values.returned(node, taken)
-        self._spend(
-            times
-            * (_NODE_WORK + _work(node, [taken[n] for n in node.input if n], list(found.values())))
-        )
+        work, scratch = cost_of(node, [taken.get(n) for n in node.input], list(found.values()))
+        self._spend(times * (_NODE_WORK + work))
+        self._grow(scratch)
+        self.live -= scratch
         return found
 
     def _if(self, node: Any, scope: Scope, times: int, depth: int) -> list[Value]:
@@ -214,30 +260,26 @@ def _known(scope: Scope, name: str) -> Value:
         raise UnknownSize("reads a value that nothing makes") from None
 
 
-def _inputs(proto: Any) -> Iterator[tuple[str, Value]]:
-    """The inputs of a model for one image; free sides are those that its metadata state."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
+def _stated(proto: Any) -> tuple[int, ...]:
+    """The shape of one image, as the file states it."""
     try:
         stated = decode_metadata({p.key: p.value for p in proto.metadata_props})["input"]
     except ConfigError:
         stated = None
     spec = InputSpec.from_dict(stated or {})
-    sides = (1, spec.in_chans, *spec.size)
-    for value in proto.graph.input:
+    return (1, spec.in_chans, *spec.size)
+
+
+def _inputs(graph: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Value]]:
+    """The inputs of a graph for images of a shape, which free sides have. Some exporters write -1
+    for such a side.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
         if value.name not in weights:
             dims = enumerate(value.type.tensor_type.shape.dim)
-            shape = tuple(dim.dim_value or sides[min(at, 3)] for at, dim in dims)
-            yield value.name, Value(value.type.tensor_type.elem_type, shape)
-
-
-def _work(node: Any, taken: list[Value], found: list[Value]) -> float:
-    """Multiplications of a node, roughly: n k m of (n, k) x (k, m) is the root of the product of
-    the three sizes; a window of a pooling layer counts for every result.
-    """
-    counts = sorted((value.count for value in taken), reverse=True)
-    results = max((value.count for value in found), default=0)
-    window = next((math.prod(a.ints) for a in node.attribute if a.name == "kernel_shape"), 1)
-    work = float(sum(counts) + results * max(1, window))
-    if len(counts) > 1 and any(name in node.op_type for name in _PRODUCTS):
-        work += math.sqrt(float(counts[0]) * counts[1] * results)
-    return work
+            sides = tuple(
+                dim.dim_value if dim.dim_value > 0 else shape[min(at, len(shape) - 1)]
+                for at, dim in dims
+            )
+            yield value.name, Value(value.type.tensor_type.elem_type, sides)

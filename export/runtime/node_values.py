@@ -22,8 +22,26 @@ _FOLDED = frozenset(
 )
 # of com.microsoft: what they return is as large as what they take
 _AS_FIRST = frozenset(
-    "BiasGelu FastGelu Gelu QuickGelu SkipLayerNormalization MultiHeadAttention".split()
+    "BiasGelu FastGelu Gelu QuickGelu SkipLayerNormalization MultiHeadAttention QuantizeLinear "
+    "DequantizeLinear QLinearSoftmax QLinearSigmoid QLinearLeakyRelu".split()
 )
+# of com.microsoft: an operator of ONNX whose result is as large, and which inputs that one takes
+_AS_STANDARD: dict[str, tuple[str, slice]] = {
+    "FusedConv": ("Conv", slice(0, 3)),
+    "FusedGemm": ("Gemm", slice(0, 3)),
+    **dict.fromkeys(
+        ("FusedMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"), ("MatMul", slice(0, 2))
+    ),
+    "QGemm": ("Gemm", slice(0, 4, 3)),
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearAveragePool": ("AveragePool", slice(0, 1)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(0, 1)),
+}
+_TURNED = ("channels_last", "transA", "transB", "transBatchA", "transBatchB")
+_LONGER = ("StringConcat",)
+_SIGNED = (3, 5, 6, 7)  # integers of 8 to 64 bits
 _OWN = ("", "ai.onnx")  # names of ONNX's own domain
 
 
@@ -50,20 +68,29 @@ class Value:
     content: Any = None
     fixed: bool = False
 
+    def __post_init__(self) -> None:
+        if any(side < 0 for side in self.shape):
+            raise UnknownSize("has a value with a negative side")
+
     @property
     def count(self) -> int:
         """Numbers in it."""
         return math.prod(self.shape)
 
     @property
-    def size_bytes(self) -> int:
-        """Of all of them; 8 each for a type that numpy lacks."""
+    def item_bytes(self) -> int:
+        """Of one of them; 8 for a type that numpy lacks."""
         from onnx import helper
 
         try:
-            return self.count * int(helper.tensor_dtype_to_np_dtype(self.kind).itemsize)
+            return int(helper.tensor_dtype_to_np_dtype(self.kind).itemsize)
         except KeyError:
-            return self.count * 8
+            return 8
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them, without what strings refer to."""
+        return self.count * self.item_bytes
 
     def plain(self) -> Value:
         """The same kind and shape, nothing known of the content."""
@@ -105,6 +132,13 @@ class NodeValues:
         """
         if node.domain == "com.microsoft" and node.op_type in _AS_FIRST:
             return {node.output[0]: taken[node.input[0]].plain()}
+        if node.domain == "com.microsoft" and node.op_type in _AS_STANDARD:
+            like, kind = _as_standard(node, taken)
+            floats = {name: Value(1, taken[name].shape) for name in like.input if name}
+            return {k: Value(kind, v.shape) for k, v in self.returned(like, floats).items()}
+        if node.op_type in _LONGER:
+            raise UnknownSize(f"has {node.op_type}, whose texts have no known length")
+        _require_divisor(node, taken)
         fixed = all(value.fixed for value in taken.values())
         types = self._types(node, taken)
         found = {name: _sized(types[name], fixed) for name in node.output if name in types}
@@ -160,6 +194,45 @@ class NodeValues:
         except Exception:  # a kernel raises what it likes; then it is not known
             return None
         return np.asarray(next(iter(answer)))
+
+
+def _as_standard(node: Any, taken: dict[str, Value]) -> tuple[Any, int]:
+    """A node of ONNX's own that returns as much for floats, and the data type of the result.
+
+    Raises: UnknownSize.
+    """
+    from onnx import NodeProto, defs
+
+    operator, places = _AS_STANDARD[node.op_type]
+    like = NodeProto(op_type=operator, input=node.input[places], output=node.output[:1])
+    known = defs.get_schema(operator).attributes
+    for attribute in node.attribute:
+        if attribute.name in known:
+            like.attribute.append(attribute)
+        elif attribute.name in _TURNED and attribute.i:
+            raise UnknownSize(f"has {node.op_type} with {attribute.name}, which is not followed")
+    floats = node.op_type == "MatMulIntegerToFloat"
+    floats = floats or (node.op_type == "QGemm" and len(node.input) < 9)  # without a zero point
+    return like, 1 if floats else taken[like.input[0]].kind
+
+
+def _require_divisor(node: Any, taken: dict[str, Value]) -> None:
+    """The least integer, divided by -1, ends the process that divides. Raises: UnknownSize."""
+    if node.op_type in ("Div", "Mod") and len(node.input) > 1:
+        divisor = taken[node.input[1]]
+        if divisor.kind in _SIGNED and (divisor.content is None or np.any(divisor.content == -1)):
+            raise UnknownSize("divides integers by a number that is not known, or by -1")
+
+
+def longest_text(graph: Any) -> int:
+    """Bytes of the longest string that a graph holds, in weights or attributes."""
+    found = [len(text) for tensor in graph.initializer for text in tensor.string_data]
+    for attribute in (a for node in graph.node for a in node.attribute):
+        tensors = [attribute.t, *attribute.tensors]
+        found += [len(text) for tensor in tensors for text in tensor.string_data]
+        found += [len(attribute.s), *map(len, attribute.strings)]
+        found += [longest_text(inner) for inner in (attribute.g, *attribute.graphs)]
+    return max(found, default=0)
 
 
 def _sized(kind: Any, fixed: bool) -> Value | None:

@@ -7,6 +7,7 @@ numpy, Pillow and onnxruntime are enough for .onnx files; .pt and .pt2 need torc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from zoo.files.manifest import Manifest, read_manifest
 from ..spec import OUTPUT_NAME
 from .builtin import OPENVINO
 from .cost import require_bounded_cost
-from .model_files import is_dynamic_int8, read_model, require_bounded
+from .model_files import ModelFile, is_dynamic_int8, read_model, require_bounded
 from .onnx_session import CudaGraph, bound_runner, plain_runner
 from .providers import SessionSettings, create_session
 from .session import Named, Session, decode_metadata
@@ -79,26 +80,39 @@ def open_onnx(
 def _open_onnx(
     path: Path, settings: SessionSettings, sha256: str | None, untrusted: bool
 ) -> Session:
-    from .attestation import attest
-
     model = read_model(path, sha256)
     digest = sha256_bytes(model.data)
     if untrusted:
         require_bounded(model)
-    if not (settings.trust_code or digest in known_digests()):
-        require_bounded_cost(model)
+    if settings.trust_code or digest in known_digests():
+        return _opened(model, settings, digest)
+    require = require_bounded_cost(model)
+    session = _opened(model, settings, digest)
+
+    def run_bounded(batch: Array) -> dict[str, Array]:
+        if isinstance(batch, np.ndarray) and batch.ndim == len(session.shape) and batch.size:
+            require(batch.shape)
+        return session.run_named(batch)
+
+    return replace(session, run_named=run_bounded)
+
+
+def _opened(model: ModelFile, settings: SessionSettings, digest: str) -> Session:
+    """A file that may run, on its provider."""
+    from .attestation import attest
+
     if settings.provider == OPENVINO:
         from .openvino_session import open_openvino
 
         return open_openvino(model, settings)
     session = create_session(model, settings)
     if not (session.get_inputs() and session.get_outputs()):
-        raise ModelFileError(f"{path.name} has no inputs or no outputs; export it again")
+        raise ModelFileError(f"{model.name} has no inputs or no outputs; export it again")
     try:
         metadata = decode_metadata(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError:
         raise ModelFileError(
-            f"{path.name} has metadata that are not UTF-8 text; export it again", code="metadata"
+            f"{model.name} has metadata that are not UTF-8 text; export it again", code="metadata"
         ) from None
     outputs = [value.name for value in session.get_outputs()]
     if settings.cuda_graph:

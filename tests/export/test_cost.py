@@ -37,7 +37,8 @@ def save(
         [info("y", kind, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    domains = {"": 20, "f": 1, "com.microsoft": 1}
+    opsets = [helper.make_opsetid(*domain) for domain in domains.items()]
     calls = [node("Relu", ["a"], ["b"]), node("Relu", ["b"], ["c"])]
     written = []
     for number in range(functions):
@@ -95,6 +96,8 @@ def nested(depth: int) -> list[NodeProto]:
 TRUE, ZERO = {"t": np.array(True)}, {"zero": np.float32(0)}
 RELU = node("Relu", ["v"], ["w"])
 PIXELS = [node("ReduceSum", ["x"], ["s"], keepdims=0), node("Cast", ["s"], ["m"], to=7)]
+COLUMN = [node("Reshape", ["x", "flat"], ["v"]), node("Tile", ["v", "many"], ["a"])]
+INTEGERS = [node("Cast", ["x"], ["i"], to=7), node("Neg", ["one"], ["n"])]
 SUM = [node("ReduceSum", ["q"], ["s"], keepdims=0), node("Add", ["x", "s"], ["y"])]
 COLUMNS = {"col": np.array([-1, 1]), "row": np.array([1, -1])}
 BOMBS: dict[str, tuple[list[NodeProto], Weights, int, str]] = {
@@ -143,6 +146,77 @@ BOMBS: dict[str, tuple[list[NodeProto], Weights, int, str]] = {
         ],
         {"n": np.array([4096, 4096])}, 0, "operations for one image|GiB for one image",
     ),
+    "texts": (
+        [
+            node("Constant", [], ["t0"], value_strings=["a"]),
+            *[node("StringConcat", [f"t{i}", f"t{i}"], [f"t{i + 1}"]) for i in range(40)],
+            node("Equal", ["t40", "t40"], ["e"]), node("Cast", ["e"], ["q"], to=1), *SUM,
+        ],
+        {}, 0, "StringConcat, whose texts have no known length",
+    ),
+    "copied texts": (
+        [
+            node("Constant", [], ["t"], value_strings=["a" * 100_000]),
+            node("Tile", ["t", "n"], ["u"]), node("Equal", ["u", "t"], ["e"]),
+            node("Cast", ["e"], ["q"], to=1), *SUM,
+        ],
+        {"n": np.array([100_000])}, 0, "GiB for one image",
+    ),
+    "einsum": (
+        [*COLUMN, node("Einsum", ["a", "a", "a", "a"], ["q"], equation="a,b,a,b->"), *SUM],
+        {"flat": np.array([-1]), "many": np.array([1000])}, 0, "GiB for one image",
+    ),
+    "attention": (
+        [
+            *COLUMN, node("Reshape", ["a", "rows"], ["r"]),
+            node("MultiHeadAttention", ["r", "r", "r"], ["q"], domain="com.microsoft", num_heads=1),
+            *SUM,
+        ],
+        {"flat": np.array([-1]), "many": np.array([1000]), "rows": np.array([1, -1, 1])}, 0,
+        "GiB for one image",
+    ),
+    "large kernel": (
+        [
+            node("ConstantOfShape", ["k"], ["kernel"]), node("ConstantOfShape", ["k2"], ["big"]),
+            node("Conv", ["big", "kernel"], ["q"]), *SUM,
+        ],
+        {"k": np.array([1, 1, 2048, 2048]), "k2": np.array([1, 1, 4096, 4096])}, 0,
+        "operations for one image",
+    ),
+    "samples": (
+        [
+            node(
+                "RoiAlign", ["x", "rois", "first"], ["q"], output_height=2, output_width=2,
+                sampling_ratio=40_000,
+            ),
+            *SUM,
+        ],
+        {"rois": np.array([[0, 0, 7, 7]], np.float32), "first": np.array([0])}, 0, "GiB",
+    ),
+    "samples by size": (
+        [node("RoiAlign", ["x", "rois", "first"], ["q"]), *SUM],
+        {"rois": np.array([[0, 0, 1e9, 1e9]], np.float32), "first": np.array([0])}, 0,
+        "samples are not counted",
+    ),
+    "steps": (
+        [
+            node("ConstantOfShape", ["long"], ["r"]),
+            node("LSTM", ["r", "wide", "deep"], ["q"], hidden_size=1024), *SUM,
+        ],
+        {
+            "long": np.array([1 << 20, 1, 1]), "wide": np.zeros((1, 4096, 1), np.float32),
+            "deep": np.zeros((1, 4096, 1024), np.float32),
+        },
+        0, "operations for one image",
+    ),
+    "negative": (
+        [node("Pad", ["x", "less"], ["q"]), *SUM],
+        {"less": np.array([0] * 6 + [-(1 << 30), 0])}, 0, "negative side",
+    ),
+    "division": (
+        [*INTEGERS, node("Div", ["i", "n"], ["d"]), node("Cast", ["d"], ["y"], to=1)],
+        {"one": np.int64(1)}, 0, "divides integers by a number that is not known, or by -1",
+    ),
     "ifs": (nested(9), ZERO, 0, "graphs inside graphs"),
     "functions": ([node("F29", ["x"], ["y"], domain="f")], {}, 30, "more than 20,000 nodes"),
 }  # fmt: skip
@@ -161,6 +235,78 @@ def test_a_file_without_a_bound_is_refused(name: str, tmp_path: Path) -> None:
         assert caught.value.exit_code == 3
         assert len(str(caught.value)) <= 300
     assert time.process_time() - started < 4
+
+
+def test_a_function_of_two_kinds_is_counted_by_the_one_that_is_called(tmp_path: Path) -> None:
+    path = save(tmp_path / "bomb.onnx", [node("F29", ["x"], ["y"], domain="f")], {}, 30)
+    model = onnx.load(path)
+    small = helper.make_function(
+        "f", "F29", ["a"], ["c"], [node("Relu", ["a"], ["c"])], model.opset_import
+    )
+    small.overload = "small"
+    model.functions.append(small)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="more than 20,000 nodes"):
+        open_onnx(path)
+    model.graph.node[0].overload = "small"
+    path.write_bytes(model.SerializeToString())
+    x = np.full((1, 3, 8, 8), -1, np.float32)
+    assert np.array_equal(open_onnx(path).run(x), np.zeros_like(x))
+
+
+@pytest.mark.parametrize(("times", "fits"), [(64, True), (1 << 14, False)])
+def test_a_side_of_minus_one_is_free(times: int, fits: bool, tmp_path: Path) -> None:
+    nodes = [node("Tile", ["x", "r"], ["t"]), node("ReduceMax", ["t", "all"], ["y"], keepdims=0)]
+    path = save(tmp_path / "m.onnx", nodes, {"r": np.array([1, 1, times, times]), "all": [2, 3]})
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    path.write_bytes(model.SerializeToString())
+    if not fits:
+        with pytest.raises(ModelFileError, match="GiB for one image"):
+            open_onnx(path)
+        return
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8), dtype=np.float32)
+    assert np.array_equal(open_onnx(path).run(x), x.max((2, 3)))
+
+
+def test_a_batch_that_costs_more_than_its_images_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("Shape", ["x"], ["n"], end=1),
+        node("Sub", ["n", "one"], ["m"]),
+        node("Mul", ["m", "many"], ["size"]),
+        node("ConstantOfShape", ["size"], ["q"]),
+        *SUM,
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"one": [1], "many": [1 << 35]})
+    session, x = open_onnx(path), np.ones((1, 3, 8, 8), np.float32)
+    assert np.array_equal(session.run(x), x)
+    with pytest.raises(ModelFileError, match="more than 4 GiB for one image of 2") as caught:
+        session.run(np.concatenate([x, x]))
+    assert caught.value.code == "unbounded"
+
+
+def test_operators_of_the_runtime_itself_have_a_size(tmp_path: Path) -> None:
+    """What onnxruntime writes when it optimises or quantises a file by operators."""
+    own = {"domain": "com.microsoft"}
+    weights = {
+        "k": np.full((2, 3, 1, 1), 0.5, np.float32), "w": np.full((2, 5), 2, np.uint8),
+        "s": np.float32(1), "z": np.uint8(0), "zw": np.uint8(0),
+    }  # fmt: skip
+    nodes = [
+        node("FusedConv", ["x", "k"], ["c"], activation="Relu", **own),
+        node("GlobalAveragePool", ["c"], ["g"]),
+        node("QuantizeLinear", ["g", "s", "z"], ["q4"]),
+        node("QLinearConcat", ["s", "z", "q4", "s", "z", "q4", "s", "z"], ["q8"], axis=0, **own),
+        node("DequantizeLinear", ["q8", "s", "z"], ["g8"]),
+        node("ReduceMean", ["g8", "first"], ["g1"]),
+        node("Flatten", ["g1"], ["f"]),
+        node("QuantizeLinear", ["f", "s", "z"], ["f1"]),
+        node("QLinearAdd", ["f1", "s", "z", "f1", "s", "z", "s", "z"], ["f2"], **own),
+        node("QGemm", ["f2", "s", "z", "w", "s", "zw"], ["y"], **own),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {**weights, "first": [0]})
+    found = open_onnx(path).run(np.full((1, 3, 8, 8), 2, np.float32))
+    assert np.array_equal(found, np.full((1, 5), 24, np.float32))  # (3 + 3) x 2, twice
 
 
 def test_no_bomb_needs_memory(tmp_path: Path) -> None:

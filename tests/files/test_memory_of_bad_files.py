@@ -98,6 +98,11 @@ def _tensor(shape: bytes) -> bytes:
     return b'{"a":{"dtype":"F32","shape":[' + shape + b'],"data_offsets":[0,4]}}'
 
 
+def _twice(count: int) -> bytes:
+    keys = [*range(count), count - 1]
+    return b"{" + b",".join(b'"%d":0' % key for key in keys) + b"}"
+
+
 def _png(width: int, height: int, data: bytes, more: bytes = b"") -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         sum_ = zlib.crc32(kind + content)
@@ -142,6 +147,7 @@ JSON: dict[str, Callable[[], bytes]] = {
     "wide": lambda: b'{"files":[' + b"[]," * 700_000 + b"[]]}",
     "one number": lambda: b"9" * 2_000_000,
     "many keys": lambda: b"{" + b",".join(b'"%d":{}' % n for n in range(200_000)) + b"}",
+    "the last key twice": lambda: _twice(300_000),
 }
 BAD: dict[tuple[str, str], Callable[[], bytes]] = {
     ("checkpoint", "lists in lists"): lambda: _zip(_LISTS),
@@ -157,6 +163,7 @@ BAD: dict[tuple[str, str], Callable[[], bytes]] = {
                     for n in range(60_000))
         + b"}"
     ),
+    ("safetensors", "the last key twice"): lambda: _safetensors(_twice(300_000)),
     ("safetensors", "deep"): lambda: _safetensors(b'{"a":' + b"[" * 1_000_000),
     ("safetensors", "length"): lambda: struct.pack("<Q", 1 << 62) + b"{}",
     ("safetensors", "rank"): lambda: _safetensors(_tensor(b"1," * 1_000_000 + b"1")),

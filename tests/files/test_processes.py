@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.cli import main
 from zoo.files.processes import HOME, forget_working_directory, run_forked, run_python, worker_pool
 
 from ..contract.reading import sources
@@ -90,7 +91,7 @@ def test_documents_launch_the_command_and_not_a_module() -> None:
 CANARY = "open('RAN-' + __name__.partition('.')[0], 'w')\n"
 SHADOWS = (
     "zoo", "export", "numpy", "torch", "timm", "onnxruntime", "PIL", "runpy", "multiprocessing",
-    "pickle", "click", "json", "resource", "sitecustomize", "usercustomize",
+    "pickle", "click", "json", "ctypes", "resource", "sitecustomize", "usercustomize",
 )  # fmt: skip
 
 
@@ -147,6 +148,21 @@ def test_other_places_of_pythonpath_stay(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_worker_of_ours_ignores_the_working_directory(hostile: Path) -> None:
     with worker_pool(1, str, ()) as pool:
         assert pool.apply(os.path.realpath, (".",)) == str(hostile.resolve())
+    assert canaries(hostile) == []
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_a_process_that_a_library_starts_under_a_verb_ignores_it_too(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's compiler tries what it has built with `python -c`."""
+
+    def verb(_: list[str]) -> None:
+        subprocess.run([sys.executable, "-c", "import json, numpy, ctypes"], check=True)
+
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setattr("zoo.cli._main", verb)
+    main([])
     assert canaries(hostile) == []
     assert "PYTHONSAFEPATH" not in os.environ
 

@@ -15,6 +15,7 @@ import math
 import os
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -125,9 +126,8 @@ def _constant(text: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise JsonError(f"the key {shown(twice)} stands there twice")
+        counts = Counter(name for name, _ in pairs)
+        raise JsonError(f"the key {shown(max(counts, key=counts.__getitem__))} stands there twice")
     return found
 
 

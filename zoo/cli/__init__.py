@@ -15,6 +15,7 @@ import click
 from .. import __version__
 from ..errors import ZooError, shorten
 from ..files.json_text import to_json
+from ..files.processes import safe_children
 from ._console import LazyGroup, OutputClosed
 from ._signals import clean_stops, exit_status
 
@@ -78,7 +79,7 @@ def main(args: list[str] | None = None) -> None:
     _fill_streams()
     # whether an image is too large is said by our own rule, as an error
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
-    with clean_stops():
+    with clean_stops(), safe_children():
         _main(sys.argv[1:] if args is None else args)
 
 

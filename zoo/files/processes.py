@@ -107,6 +107,21 @@ def worker_pool(count: int, start: Any, arguments: tuple[Any, ...]) -> Iterator[
         os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
+@contextlib.contextmanager
+def safe_children() -> Iterator[None]:
+    """Python processes that libraries start meanwhile do not look in the working directory either:
+    torch's compiler tries what it has built with ``python -c``.
+    """
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE]
+        if before is not None:
+            os.environ[_SAFE] = before
+
+
 def forget_working_directory() -> None:
     """Take the working directory from the path, where ``python -m zoo`` has put it.
 
