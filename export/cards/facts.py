@@ -86,10 +86,14 @@ class CardFacts:
 
     @property
     def costs(self) -> dict[str, int]:
-        """Parameters and MACs of the registered model, if neither its configuration nor its input
-        was changed.
+        """Parameters and MACs of the weights, or of the registered model, if neither its
+        configuration nor its input was changed.
         """
-        if self.record is None or self.cfg.input.size != self.record.input.size:
+        if self.record is None:
+            return {}
+        if self.record.selected is not None and self.name in read_costs():
+            return read_costs()[self.name]
+        if self.cfg.input.size != self.record.input.size:
             return {}
         changed = self.cfg.model_args.keys() - {"num_classes"}
         if changed or self.cfg.num_classes != self.record.config.get("num_classes", 1000):

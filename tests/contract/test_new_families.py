@@ -91,7 +91,12 @@ def test_a_family_is_announced(family: str, file: str, part: str, what: str) -> 
 
 def test_the_cost_table_covers_every_model() -> None:
     costs = json.loads(COSTS.read_text(encoding="utf-8"))
-    assert sorted(costs) == sorted(zoo.list_models()), "run `make tables`"
+    plain = [name for name in costs if "." not in name]
+    assert sorted(plain) == sorted(zoo.list_models()), "run `make tables`"
+    patches = ((28 // 4) ** 2 + 1) * 96 - ((32 // 4) ** 2 + 1) * 96  # the positions of a ViT
+    own, model = costs["hdvw_vit_nano.fashion_mnist"], costs["hdvw_vit_nano"]
+    assert own["params"] - model["params"] == patches
+    assert own["macs"] < model["macs"]
 
 
 @each_family

@@ -85,7 +85,8 @@ class _Costs(dict[str, dict[str, int]]):
 
 @functools.cache
 def read_costs() -> dict[str, dict[str, int]]:
-    """Model name -> {"params", "macs"}; MACs are for one image of the model's input size.
+    """Model name -> {"params", "macs"}; MACs are for one image of the model's input size. Also
+    ``MODEL.TAG`` of weights that have an input or keywords of their own.
 
     A model that the table lacks is a KeyError that says how to count it.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._hdvw import TOKEN_KEYWORDS, hdvw_family, token_aliases
-from ._trained import NANO_INPUT, digits_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 _SHORT = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
@@ -70,6 +70,13 @@ FAMILY = hdvw_family(
             1245592,
             recipe="digits",
             seed=0,
+        ),
+        fashion_mnist_weights(
+            "hdvw_vit_nano",
+            "1.0.0",
+            "4c4f92e93cb8c4e996028f8282bc6537ffa6030696c780b3e7439ee9b0907e6c",
+            1239832,
+            overrides={"img_size": 28},
         ),
     ),
     aliases=token_aliases("vit", _SHORT),
