@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import os
 import threading
@@ -19,6 +20,7 @@ from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
 from zoo.files.mirror import Mirror, Ref
+from zoo.files.patience import Patience
 from zoo.files.strays import STALE_SECONDS, hidden_name
 
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -282,7 +284,7 @@ def test_a_file_of_data_is_downloaded_with_its_log_guarded(
     (tmp_path / "labels.txt").write_bytes(b"one")
     asked = []
 
-    def downloaded(repo: str, file: str, revision: str, repo_type: str) -> str:
+    def downloaded(repo: str, file: str, revision: str, repo_type: str, tqdm_class: type) -> str:
         asked.append((repo, file, revision, repo_type))
         return str(tmp_path / file)
 
@@ -290,6 +292,18 @@ def test_a_file_of_data_is_downloaded_with_its_log_guarded(
     monkeypatch.setattr(hf, "hf_hub_download", downloaded)
     assert download.fetch_data_file("org/data", "labels.txt", "v1") == b"one"
     assert asked == ["guarded", ("org/data", "labels.txt", "v1", "dataset")]
+
+
+def test_a_server_of_data_that_asks_to_wait_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After: 300, which the client would obey five times."""
+    import huggingface_hub as hf
+
+    asked_to_wait = threading.Event()
+    monkeypatch.setattr(hf, "hf_hub_download", lambda *_, **__: asked_to_wait.wait())
+    monkeypatch.setattr(download, "Patience", functools.partial(Patience, 0.05))
+    with pytest.raises(NetworkError, match="cannot download x of org/data: nothing arrived"):
+        download.fetch_data_file("org/data", "x")
+    asked_to_wait.set()
 
 
 def test_the_cache_knows_a_repository_from_a_name() -> None:

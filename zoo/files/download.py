@@ -168,8 +168,12 @@ def _locate(wanted: _Wanted, mirror: Mirror | None) -> Path:
         raise explain(error, *place) from None
 
 
-def _download(wanted: _Wanted) -> Path:
-    """hf_hub_download, repeated after a cut connection or a busy server."""
+def _download(wanted: _Wanted, kind: str = "model") -> Path:
+    """hf_hub_download, repeated after a cut connection or a busy server, within our patience.
+
+    Args:
+        kind: of repository: "model" or "dataset".
+    """
     import huggingface_hub as hf
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
@@ -186,7 +190,11 @@ def _download(wanted: _Wanted) -> Path:
     def attempt() -> Path:
         return Path(
             hf.hf_hub_download(
-                wanted.repo, wanted.file, revision=wanted.revision, tqdm_class=Listening
+                wanted.repo,
+                wanted.file,
+                revision=wanted.revision,
+                repo_type=kind,
+                tqdm_class=Listening,
             )
         )
 
@@ -255,9 +263,7 @@ def fetch_data_file(repo: str, filename: str, revision: str = "main") -> bytes:
 
     Raises: NetworkError, ResourceError; with a mirror, which holds models only, NetworkError.
     """
-    import huggingface_hub as hf
-
-    check_names(repo, filename, revision)
+    wanted = _Wanted(repo, filename, revision)
     if find_mirror() is not None:
         raise NetworkError(
             f"{repo} is data, which mirrors do not hold; name a folder that has it, or unset "
@@ -266,7 +272,9 @@ def fetch_data_file(repo: str, filename: str, revision: str = "main") -> bytes:
         )
     guard_logs()
     try:
-        path = hf.hf_hub_download(repo, filename, revision=revision, repo_type="dataset")
+        path = _download(wanted, "dataset")
     except client_errors() as error:
+        if isinstance(error, ZooError):
+            raise
         raise explain(error, repo, filename) from None
     return read_regular_file(path, "cached file")

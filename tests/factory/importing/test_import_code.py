@@ -171,6 +171,18 @@ def test_what_lies_beside_the_weights_is_dropped_and_listed(
     assert found.dropped_keys == ("extra", "list")
 
 
+def test_a_tensor_with_attributes_is_the_tensor() -> None:
+    """Some libraries note on a tensor where it came from."""
+    state = {"w": torch.arange(6.0).reshape(2, 3).T, "p": torch.nn.Parameter(torch.ones(2))}
+    for value in state.values():
+        value.came_from = "elsewhere"
+    data = saved({"model": state, "act": torch.nn.functional.gelu})
+    found = read_checkpoint(data, "file.pth")
+    assert found.tensors.keys() == state.keys()
+    assert all(torch.equal(found.tensors[key], value) for key, value in state.items())
+    assert found.dropped_globals == ("torch.Tensor", "torch._C._nn.gelu")
+
+
 def test_the_names_of_what_was_dropped_are_told() -> None:
     data = saved({"args": argparse.Namespace(lr=0.1), "state_dict": GOOD, "config": Config()})
     found = read_checkpoint(data, "file.pth")

@@ -12,10 +12,23 @@ import io
 import math
 import pickletools
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Collection
 from typing import Any
 
 from ..safetensors_file import MAX_RANK
-from .values import ORDERED, PARAMETER, STORAGES, TENSOR, Made, Name, Report, Storage, View
+from .values import (
+    ORDERED,
+    PARAMETERS,
+    PLAIN_TYPES,
+    STORAGES,
+    TENSOR,
+    WITH_ATTRIBUTES,
+    Made,
+    Name,
+    Report,
+    Storage,
+    View,
+)
 
 MAX_OPCODES = 500_000  # some 12,000 tensors
 _MAX_MEMO = 2**32  # larger numbers can be chosen to collide in a table
@@ -151,7 +164,8 @@ class _Machine:
     def _name(self, module: str, name: str) -> None:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         self.stack.append(Name(f"{module}.{name}"))
-        self.report.names.add(f"{module}.{name}")
+        if self.stack[-1].text != WITH_ATTRIBUTES:  # harmless on a plain tensor, see `on_reduce`
+            self.report.names.add(f"{module}.{name}")
 
     def on_inst(self, argument: str) -> None:
         self._pop_mark()
@@ -179,11 +193,14 @@ class _Machine:
         items = arguments.items if isinstance(arguments, Made) else []
         if name in TENSOR:
             self.stack.append(self._view(*items[:4]))
-        elif name == PARAMETER:
+        elif name in PARAMETERS:
             self.stack.append(items[0])
+        elif name == WITH_ATTRIBUTES and _names(items[:2], TENSOR, PLAIN_TYPES):
+            self.stack.append(self._view(*items[2].items[:4]))
         elif name == ORDERED:
             self.stack.append(Made("dict", items=_pairs(items)))
         else:
+            self.report.names |= {WITH_ATTRIBUTES} & {name}
             self.stack.append(Made("object", name))
 
     def _view(self, storage: Any, offset: Any, size: Any, stride: Any) -> View | Made:
@@ -227,6 +244,14 @@ class _Machine:
 
 def _is(value: Any, kind: str) -> bool:
     return isinstance(value, Made) and value.kind == kind
+
+
+def _names(items: list[Any], *allowed: Collection[str]) -> bool:
+    """Whether these are names out of the collections, one of each."""
+    return len(items) == len(allowed) and all(
+        isinstance(item, Name) and item.text in known
+        for item, known in zip(items, allowed, strict=True)
+    )
 
 
 def _object(kind: Any) -> Made:

@@ -17,9 +17,13 @@ ITEM_BYTES = {
     "int32": 4, "float64": 8, "int64": 8, "complex64": 8, "complex128": 16,
 }  # fmt: skip
 TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
-PARAMETER, ORDERED = "torch._utils._rebuild_parameter", "collections.OrderedDict"
+ORDERED = "collections.OrderedDict"
+PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+# a tensor to which somebody has given attributes
+WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
+PLAIN_TYPES = ("torch.Tensor", "torch._tensor.Tensor")
 # Names that plain tensors, their containers and optimizer states need.
-PLAIN = {*TENSOR, PARAMETER, ORDERED, "collections.Counter", "_codecs.encode"}
+PLAIN = {*TENSOR, *PARAMETERS, ORDERED, "collections.Counter", "_codecs.encode"}
 PLAIN |= {"torch.Size", "torch.device", *(f"torch.{dtype}" for dtype in ITEM_BYTES)}
 PLAIN |= {f"torch.{where}{kind}Storage" for kind in STORAGES for where in ("", "cuda.")}
 
