@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,30 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("status", [0, 7])
+def test_a_signal_that_a_library_catches_ends_the_command_all_the_same(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's exporter makes an error of its own of whatever comes; others go on, until asked
+    again."""
+    monkeypatch.setattr("zoo.cli._signals._CLEANING_SECONDS", 0.0)
+
+    def verb(_: list[str]) -> None:
+        for _ in range(2):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt:
+                heard.append(1)
+        sys.exit(status)
+
+    heard: list[int] = []
+    monkeypatch.setattr("zoo.cli._main", verb)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main([])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (caught.value.code, len(heard)) == (143, 2)

@@ -79,8 +79,13 @@ def main(args: list[str] | None = None) -> None:
     _fill_streams()
     # whether an image is too large is said by our own rule, as an error
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
-    with clean_stops(), safe_children():
-        _main(sys.argv[1:] if args is None else args)
+    with clean_stops() as came, safe_children():
+        try:
+            _main(sys.argv[1:] if args is None else args)
+        except SystemExit as error:
+            if came and error.code != 128 + came[-1]:  # a library made an error of its own of it
+                sys.exit(128 + came[-1])
+            raise
 
 
 def _main(args: list[str]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
+_CLEANING_SECONDS = 10.0  # after a signal, in which others are not heard
 NAMES = ("SIGTERM", "SIGHUP")  # the second does not exist everywhere
 
 
@@ -23,13 +26,21 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def clean_stops() -> Iterator[None]:
+def clean_stops() -> Iterator[list[int]]:
     """Turn the signals into `Terminated`. One that is ignored (nohup) stays so; a second one does
-    not disturb the cleaning.
+    not disturb the cleaning, but ends what goes on all the same: libraries may catch the first.
+
+    Yields: the numbers of those that came.
     """
+    came: list[int] = []
+    last = -math.inf
 
     def stop(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
+        nonlocal last
+        if time.monotonic() - last < _CLEANING_SECONDS:
+            return
+        last = time.monotonic()
+        came.append(number)
         raise Terminated(number)
 
     before = {}
@@ -38,7 +49,7 @@ def clean_stops() -> Iterator[None]:
             with contextlib.suppress(ValueError):  # not in the main thread
                 before[number] = signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
