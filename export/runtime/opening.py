@@ -214,7 +214,7 @@ def open_predictor(
         precision: of a directory.
         threads: of the runtime for one call; 0 lets it choose.
         warm_up: batch sizes that are run once before this returns.
-        like: name of a model whose preprocessing and labels a foreign file without metadata has.
+        like: a model reference whose preprocessing and labels a foreign file without metadata has.
         untrusted: see `open_onnx`.
         trust_code: run a .pt or .pt2 file, or an .onnx file without a bound, that this user did
             not export.
@@ -251,7 +251,17 @@ def open_predictor(
 
 def _described_by(name: str) -> tuple[InputSpec, tuple[str, ...]]:
     import zoo
+    from zoo.catalog.references import kind_of
     from zoo.catalog.tables import read_labels
 
+    kind = kind_of(name)
+    if kind == "py":  # only the module itself knows
+        module: Any = zoo.create_model(name)
+        return module.pretrained_cfg.input, module.pretrained_cfg.labels
+    if kind != "name":
+        from zoo.factory.resolve import resolve
+
+        described = resolve(name).described
+        return described.input, described.labels
     record = zoo.get_record(name)
     return record.input, read_labels(record.selected.labels if record.selected else record.labels)

@@ -205,6 +205,30 @@ def test_mc_dropout_averages_the_probabilities_of_its_passes() -> None:
     assert np.abs(found - plain).max() > 1e-5
 
 
+def test_a_module_of_ones_own_predicts_with_the_input_that_is_stated() -> None:
+    import torch
+    from torch import nn
+
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # the mean of every channel
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    spec = zoo.InputSpec(size=(4, 4), mean=(0.5,) * 3, std=(0.5,) * 3)
+    predictor = zoo.Predictor.from_model(module, input=spec, labels=["red", "green", "blue"])
+    expected = torch.tensor([1.0, -1.0, -1.0]).softmax(0)
+    found = predictor(red)
+    assert (found.label, predictor.name, module.training) == ("red", "Sequential", False)
+    np.testing.assert_allclose(found.probabilities, expected.numpy(), atol=1e-6)
+    with pytest.raises(ConfigError, match=r"pass input=zoo\.InputSpec"):
+        zoo.Predictor.from_model(module)
+
+
+def test_what_is_stated_goes_before_what_the_model_says() -> None:
+    model = zoo.create_model("convit_nano")
+    spec, names = zoo.InputSpec(size=(32, 32), crop_pct=0.5), [f"class {i}" for i in range(10)]
+    predictor = zoo.Predictor.from_model(model, input=spec, labels=names)
+    assert (predictor.input, predictor.labels) == (spec, tuple(names))
+
+
 def test_models_without_mc_dropout_cannot_be_sampled() -> None:
     with pytest.raises(ConfigError, match="no MC dropout to sample from"):
         zoo.Predictor.from_model(zoo.create_model("convit_nano"), mc_samples=2)

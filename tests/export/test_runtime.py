@@ -339,6 +339,10 @@ def test_a_foreign_file_runs_with_the_preprocessing_of_a_named_model(
     assert caught.value.code == "foreign_file"
     found = open_predictor(tmp_path / "foreign.onnx", like="convit_nano.digits")
     assert [p.label for p in found.predict(EXAMPLES)] == list("0123456789")
+    found = open_predictor(tmp_path / "foreign.onnx", like=str(exported))
+    assert [p.label for p in found.predict(EXAMPLES)] == list("0123456789")
+    found = open_predictor(tmp_path / "foreign.onnx", like="timm:test_vit")
+    assert (found.input.size, found.input.crop_pct, found.labels) == ((160, 160), 0.95, ())
 
 
 def test_a_file_outside_its_directory_is_opened(exported: Path, tmp_path: Path) -> None:

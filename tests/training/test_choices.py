@@ -13,6 +13,7 @@ from PIL import Image
 
 import zoo
 from zoo.data.opening import open_dataset
+from zoo.errors import ConfigError
 from zoo.evaluation.evaluate import Accuracy
 from zoo.evaluation.predictor import Predictor
 from zoo.training.job import Job, TrainingResult
@@ -192,3 +193,13 @@ def test_seeding_leaves_back_ends_alone_that_are_not_in_use(
         seed_torch(4)
         assert torch.equal(drawn, torch.rand(1))
     assert not stacks
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"), [("py:mine.py:Net", "your own loop"), (".", "name its architecture")]
+)
+def test_what_is_not_trained_is_refused_before_the_data_are_read(model: str, advice: str) -> None:
+    from zoo.training.defaults import choose_defaults
+
+    with pytest.raises(ConfigError, match=advice):
+        choose_defaults(model, "no-such-folder/")

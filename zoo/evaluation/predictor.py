@@ -86,10 +86,19 @@ class Predictor:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_model(cls, model: nn.Module, mc_samples: int = 0) -> Predictor:
-        """Wrap a model made by `zoo.create_model`; it is put into eval mode.
+    def from_model(
+        cls,
+        model: nn.Module,
+        mc_samples: int = 0,
+        *,
+        input: InputSpec | None = None,
+        labels: Sequence[str] = (),
+    ) -> Predictor:
+        """Wrap a model of `zoo.create_model`, or any module; it is put into eval mode.
 
         Args:
+            input: preprocessing, of a module that the zoo did not build; else in place of its own.
+            labels: class names, likewise.
             mc_samples: 0, or the number of forward passes with MC dropout on; then the "logits" are
                 the logarithm of the mean of their probabilities. `torch.manual_seed` fixes the
                 masks.
@@ -98,14 +107,19 @@ class Predictor:
         """
         import torch
 
-        cfg = PretrainedCfg.of(model)
-        if cfg is None:
+        cfg, name = PretrainedCfg.of(model), type(model).__name__
+        spec = input or (cfg and cfg.input)
+        if not spec:
             raise ConfigError(
-                f"{type(model).__name__} has no pretrained_cfg with an InputSpec; build it with "
-                "zoo.create_model, or construct Predictor(forward, input, labels) yourself"
+                f"{name} does not say how images are prepared; pass "
+                "input=zoo.InputSpec(size=(224, 224), mean=..., std=...), or build it with "
+                "zoo.create_model"
             )
+        names, digest = tuple(labels), ""
+        if cfg is not None:
+            names, name, digest = names or cfg.labels, cfg.name, cfg.sha256
         model.eval()
-        reference = next(model.parameters())
+        reference = next(model.parameters(), torch.empty(0))
         run = _sampled(model, mc_samples) if mc_samples else model
 
         def forward(batch: Array) -> Array:
@@ -113,14 +127,12 @@ class Predictor:
                 x = torch.from_numpy(batch).to(reference.device, reference.dtype)
                 logits = run(x)
             if not isinstance(logits, torch.Tensor):
-                raise ConfigError(
-                    f"{cfg.name} returns feature maps, not logits: nothing to predict"
-                )
+                raise ConfigError(f"{name} returns feature maps, not logits: nothing to predict")
             values: Array = logits.float().cpu().numpy()
             return values
 
         origin = {"provider": f"torch-{reference.device.type}"}
-        return cls(forward, cfg.input, cfg.labels, cfg.name, cfg.sha256, origin)
+        return cls(forward, spec, names, name, digest, origin)
 
     def __call__(self, image: ImageLike, topk: int = 5) -> Prediction:
         """Classify one image. Raises: as `predict`."""

@@ -182,6 +182,23 @@ def at_training_size(
     return {"base_img_size": size, **overrides}
 
 
+def construct_at(
+    make: Callable[..., nn.Module], keywords: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """What a foreign `make` builds, and of which keywords: without an `img_size` it does not take.
+
+    Such a network takes images of any size; its input alone is described by it.
+    """
+    taken = dict(keywords)
+    try:
+        return make(**taken), taken
+    except TypeError as error:
+        if "img_size" not in taken or "argument 'img_size'" not in str(error):
+            raise
+    del taken["img_size"]
+    return make(**taken), taken
+
+
 def input_of(spec: InputSpec, config: Mapping[str, Any]) -> InputSpec:
     """The input spec after overrides of the image size and the channels."""
     size = config.get("img_size", spec.size)

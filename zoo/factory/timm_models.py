@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..catalog.registry import timm_checkpoints
 from ..catalog.tables import read_labels
@@ -13,8 +13,11 @@ from ..catalog.weights_records import InputSpec
 from ..errors import NoWeightsError, UnknownModelError, suggestion
 from ..files.download import download_verified
 from ..files.fetch import pin_on_first_use
-from .building import Blueprint, input_of
+from .building import Blueprint, construct_at, input_of
 from .description import PretrainedCfg
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def of_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> Blueprint:
@@ -42,8 +45,20 @@ def of_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> B
         licence=str(said.get("license") or ""),
         model_args=dict(overrides),
     )
-    make = functools.partial(timm.create_model, name, pretrained=False, **overrides)
-    plan = Blueprint(described=described, construct=make)
+    make = functools.partial(timm.create_model, name, pretrained=False)
+    taken: dict[str, Any] = {}
+
+    def construct() -> nn.Module:
+        model, used = construct_at(make, overrides)
+        taken.update(used)
+        return model
+
+    def describe(model: Any) -> nn.Module:
+        model.pretrained_cfg = replace(model.pretrained_cfg, model_args=dict(taken))
+        found: nn.Module = model
+        return found
+
+    plan = Blueprint(described=described, construct=construct, finish=describe)
     if not pretrained:
         return plan
     repo = said.get("hf_hub_id")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..catalog.weights_records import InputSpec
 from ..errors import (
+    ConfigError,
     MissingDependencyError,
     NoWeightsError,
     UnknownModelError,
     suggestion,
 )
 from ..weights.classifier import classes_of
-from .building import Blueprint, input_of
+from .building import Blueprint, construct_at, input_of
 from .description import PretrainedCfg
 
 if TYPE_CHECKING:
@@ -68,7 +69,13 @@ def _construct(name: str, keywords: Mapping[str, Any]) -> nn.Module:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # how two of them will be initialised one day
-        model: nn.Module = models.get_model(name, weights=None, **keywords)
+        make = functools.partial(models.get_model, name, weights=None)
+        if name.startswith("vit_") and "img_size" in keywords:  # the only ones made for a size
+            height, width = input_of(InputSpec(), keywords).size
+            if height != width:
+                raise ConfigError(f"{name} takes square images; got {height} x {width}")
+            keywords = {**keywords, "image_size": height}
+        model, _ = construct_at(make, keywords)
     model.num_classes = classes_of(model)  # type: ignore[assignment]
     return model
 

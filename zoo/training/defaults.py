@@ -16,6 +16,7 @@ from ..data.opening import open_dataset, parse_spec
 from .batches import MEMORY_LIMIT, Images
 from .recipe import Recipe, scaled
 from .recipes import RECIPES, default_recipe
+from .start import check_name
 
 SMALL_SIDE = 64  # pixels: inputs up to here are "small images"
 SEEN = 120_000  # images that a run on small images sees: minutes on two cores for a nano model
@@ -63,6 +64,7 @@ def choose_defaults(
         config: keywords of the model; weights fit only without such that change its shape.
         epochs: that were asked for.
     """
+    check_name(model)
     if parse_spec(data)[0] != "folder":
         recipe, origin = default_recipe(data), f"starts from {start}" if start else "random weights"
         return Defaults(recipe, start or "", f"recipe {recipe.name}, of the data set; {origin}")

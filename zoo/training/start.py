@@ -32,7 +32,7 @@ def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
     """
     import torch
 
-    _check_name(job.model)
+    check_name(job.model)
     source = job.finetune_from or job.model
     architecture = _architecture(job.model)
     settings = _settings(job, architecture)
@@ -60,12 +60,16 @@ def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
     return model.train()
 
 
-def _check_name(model: str) -> None:
-    if kind_of(model) in ("name", "timm"):
+def check_name(model: str) -> None:
+    """Raises: ConfigError for what is not trained here."""
+    kind = kind_of(model)
+    if kind in ("name", "timm"):
         return
+    advice = "train it with your own loop, then `convattn export MODEL --weights FILE`"
+    if kind in ("directory", "hf-hub"):
+        advice = f"to start from its weights, name its architecture and --finetune-from {model}"
     raise ConfigError(
-        f"train takes a model name; got {model!r}. To start from the weights of a directory, add "
-        f"--finetune-from {model}"
+        f"train takes names of `convattn list` and timm:NAME; got {model!r}; {advice}"
     )
 
 

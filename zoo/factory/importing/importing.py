@@ -9,6 +9,7 @@ all.
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .fitting import Fit, Target
 
 
+_log = logging.getLogger(__name__)
 PROVENANCE = "provenance.json"
 FILES = ("config.json", "model.safetensors")  # listed in the manifest
 IMPORTED = "imported"  # the tag of weights whose origin nobody named
@@ -136,6 +138,17 @@ def _read(file: str | os.PathLike[str], ema: bool) -> tuple[Checkpoint, dict[str
     }
 
 
+def _say_averages(found: Checkpoint, what: str) -> None:
+    from ...weights.foreign.reading import AVERAGES
+
+    left = [key for key in found.dropped_keys if key in AVERAGES]
+    if left:
+        _log.warning(
+            f"{what} holds averaged weights too ({left[0]}), which are left out; "
+            "`convattn import --ema` takes them instead"
+        )
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model with the tensors of a checkpoint, and how they were found there."""
@@ -158,6 +171,7 @@ def load_checkpoint(file: str | os.PathLike[str], target: Target, *, ema: bool =
 
     what = os.fspath(file)
     found, source = _read(file, ema)
+    _say_averages(found, what)
     tensors, prefix, outside = strip_prefix(found.tensors, target.names)
     fitted = fit(target, tensors, what)
     computed = [prefix + key for key, name in fitted.names.items() if not name]

@@ -24,7 +24,7 @@ MAX_DEPTH = 8  # dictionaries around the state dict
 MAX_GROWTH = 4  # bytes of all tensors together, per byte of the file
 _KEY = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "weights")
-_AVERAGES = ("state_dict_ema", "model_ema")
+AVERAGES = ("state_dict_ema", "model_ema")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _find_state_dict(
     """The state dict inside the usual wrappings, the keys to it, and the keys beside them."""
     path: list[str] = []
     beside: list[str] = []
-    names = (*_AVERAGES, *_WRAPPERS) if ema else (*_WRAPPERS, *_AVERAGES)
+    names = (*AVERAGES, *_WRAPPERS) if ema else (*_WRAPPERS, *AVERAGES)
     while len(path) < MAX_DEPTH:
         entries = _entries(value)
         if entries is None:
@@ -115,9 +115,9 @@ def _find_state_dict(
             f"{what} wraps its state dict more than {MAX_DEPTH} times, or in itself",
             code="not_state_dict",
         )
-    if ema and not set(path) & set(_AVERAGES):
+    if ema and not set(path) & set(AVERAGES):
         raise WeightsFileError(
-            f"{what} has no averaged weights ({', '.join(_AVERAGES)}); import it without --ema",
+            f"{what} has no averaged weights ({', '.join(AVERAGES)}); import it without --ema",
             code="no_ema",
         )
     return entries, path, beside
