@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from typing import Any
 
-from zoo.errors import ProviderError
+from zoo.errors import ModelFileError, ProviderError
 
 from .builtin import import_runtime
 from .plugins import plugin_facts
@@ -43,6 +43,12 @@ def attest(session: Any, settings: SessionSettings) -> dict[str, Any]:
         placed[part.ep_name] += len(nodes)
         if part.ep_name != wanted:
             elsewhere += [f"{node.op_type} {node.name} on {part.ep_name}" for node in nodes]
+    if not placed.total():
+        raise ModelFileError(
+            "nothing is left of the graph once its constants are known: it computes nothing from "
+            "an image; export it again",
+            code="no_graph",
+        )
     if not placed[wanted]:
         raise ProviderError(f"{wanted} leads the session but took none of its nodes")
     return {

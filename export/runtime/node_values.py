@@ -139,6 +139,7 @@ class NodeValues:
         if node.op_type in _LONGER:
             raise UnknownSize(f"has {node.op_type}, whose texts have no known length")
         _require_divisor(node, taken)
+        _require_possible(node)
         fixed = all(value.fixed for value in taken.values())
         types = self._types(node, taken)
         found = {name: _sized(types[name], fixed) for name in node.output if name in types}
@@ -171,9 +172,12 @@ class NodeValues:
         known = {k: v.content for k, v in taken.items() if v.content is not None}
         data = {name: numpy_helper.from_array(content, name) for name, content in known.items()}
         opsets = [helper.make_opsetid(*entry) for entry in self.opsets.items()]
-        found: dict[str, Any] = shape_inference.infer_node_outputs(
-            schema, node, types, data, {}, opsets, self.ir_version
-        )
+        try:
+            found: dict[str, Any] = shape_inference.infer_node_outputs(
+                schema, node, types, data, {}, opsets, self.ir_version
+            )
+        except MemoryError:  # onnx makes as many results as an attribute says
+            raise UnknownSize(f"has {node.op_type} with more results than memory holds") from None
         return found
 
     def _content(self, node: Any, taken: dict[str, Value]) -> Any:
@@ -222,6 +226,21 @@ def _require_divisor(node: Any, taken: dict[str, Value]) -> None:
         divisor = taken[node.input[1]]
         if divisor.kind in _SIGNED and (divisor.content is None or np.any(divisor.content == -1)):
             raise UnknownSize("divides integers by a number that is not known, or by -1")
+
+
+def _require_possible(node: Any) -> None:
+    """What onnxruntime 1.31 does not check, and what then ends the process. Raises: UnknownSize."""
+    given = {a.name: a.f if a.type == a.FLOAT else a.i for a in node.attribute}
+    possible = True
+    if node.op_type.startswith("RandomUniform"):
+        low, high = given.get("low", 0.0), given.get("high", 1.0)
+        possible = -math.inf < low <= high < math.inf
+    elif node.op_type.startswith("RandomNormal"):
+        possible = 0 < given.get("scale", 1.0) < math.inf and math.isfinite(given.get("mean", 0.0))
+    elif node.op_type == "GatherND":
+        possible = given.get("batch_dims", 0) >= 0
+    if not possible:
+        raise UnknownSize(f"has {node.op_type} with impossible attributes")
 
 
 def longest_text(graph: Any) -> int:

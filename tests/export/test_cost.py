@@ -217,6 +217,18 @@ BOMBS: dict[str, tuple[list[NodeProto], Weights, int, str]] = {
         [*INTEGERS, node("Div", ["i", "n"], ["d"]), node("Cast", ["d"], ["y"], to=1)],
         {"one": np.int64(1)}, 0, "divides integers by a number that is not known, or by -1",
     ),
+    "noise": (
+        [node("RandomUniformLike", ["x"], ["q"], low=1.0, high=0.0), *SUM], {}, 0,
+        "RandomUniformLike with impossible attributes",
+    ),
+    "spread": (
+        [node("RandomNormalLike", ["x"], ["q"], scale=-1.0), *SUM], {}, 0,
+        "RandomNormalLike with impossible attributes",
+    ),
+    "places": (
+        [node("GatherND", ["x", "at"], ["q"], batch_dims=-5), *SUM], {"at": np.array([0])}, 0,
+        "GatherND with impossible attributes|do not fit together",
+    ),
     "ifs": (nested(9), ZERO, 0, "graphs inside graphs"),
     "functions": ([node("F29", ["x"], ["y"], domain="f")], {}, 30, "more than 20,000 nodes"),
 }  # fmt: skip
@@ -252,6 +264,26 @@ def test_a_function_of_two_kinds_is_counted_by_the_one_that_is_called(tmp_path: 
     path.write_bytes(model.SerializeToString())
     x = np.full((1, 3, 8, 8), -1, np.float32)
     assert np.array_equal(open_onnx(path).run(x), np.zeros_like(x))
+
+
+def test_results_that_memory_does_not_hold_are_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def infer(*_: object) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", infer)
+    with pytest.raises(ModelFileError, match="has Relu with more results than memory holds"):
+        open_onnx(save(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"])], {}))
+
+
+def test_a_graph_of_constants_alone_is_no_model(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "m.onnx", [node("Exp", ["w"], ["y"])], {"w": np.zeros((1, 5), np.float32)}
+    )
+    with pytest.raises(ModelFileError, match="it computes nothing from an image") as caught:
+        open_onnx(path)
+    assert (caught.value.code, caught.value.exit_code) == ("no_graph", 3)
 
 
 @pytest.mark.parametrize(("times", "fits"), [(64, True), (1 << 14, False)])
