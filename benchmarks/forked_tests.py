@@ -93,10 +93,15 @@ class Watcher:
 
 
 class _Only:
-    """Plugin of pytest: run these tests alone."""
+    """Plugin of pytest: run these tests alone, and say which fail."""
 
     def __init__(self, names: set[str]) -> None:
         self._names = names
+        self.found: dict[str, Any] = {"failed": []}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.found["failed"].append(report.nodeid)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -116,11 +121,12 @@ class Tests:
             surroundings.close(Path(home))  # some read their settings when they are imported
             for name in OTHERS:
                 importlib.import_module(name)
-        report = place.parent / "entered.json"
-        if self._run(tests, Watcher(place, sources), None, report) not in (0, 1):
+        self._sure: set[str] = set()
+        self.noticed = ""  # the test that failed last
+        code, found = self._run(tests, Watcher(place, sources), None)
+        if code not in (0, 1):
             said = (place.parent / OUTPUT).read_text("utf-8", "replace")[-2000:]
             raise RuntimeError(f"the tests fail as they are: {' '.join(tests)}\n{said}")
-        found = json.loads(report.read_text("utf-8"))
         self._rows = found["rows"]
         for name in found["failed"]:
             print("left out, fails as it is while it is watched:", name, flush=True)
@@ -140,17 +146,35 @@ class Tests:
             files[name.partition("::")[0]] += seconds
         limit = 30 + 2 * sum(files.values())
         plugin = _Only({row[0] for row in seen})
-        code = self._run(sorted(files, key=lambda file: files[file]), plugin, limit)
+        code, found = self._run(sorted(files, key=lambda file: files[file]), plugin, limit)
+        self.noticed = next(iter(found.get("failed", ())), "")
+        if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+            raise RuntimeError(f"of {len(seen)} tests none was found again in {list(files)}")
         return {0: "survives", None: "hangs"}.get(code, "killed")
 
+    def holds(self) -> bool:
+        """Whether the test that failed last passes in `place` as it is now; else it is left out."""
+        name = self.noticed
+        if not name or name in self._sure:
+            return True
+        if self._run([name.partition("::")[0]], _Only({name}), None)[0] == 0:
+            self._sure.add(name)
+            return True
+        print("left out, fails as it is:", name, flush=True)
+        self._rows = [row for row in self._rows if row[0] != name]
+        return False
+
     def _run(
-        self, tests: list[str], plugin: Any, limit: float | None, report: Path | None = None
-    ) -> int | None:
-        """Exit code of pytest; None if it took more than `limit` seconds."""
-        return run_forked(_test, self._place, tests, plugin, report, timeout=limit)
+        self, tests: list[str], plugin: Any, limit: float | None
+    ) -> tuple[int | None, dict[str, Any]]:
+        """Exit code of pytest, None if it took more than `limit` seconds; what the plugin found."""
+        report = self._place.parent / "found.json"
+        report.unlink(missing_ok=True)
+        code = run_forked(_test, self._place, tests, plugin, report, timeout=limit)
+        return code, json.loads(report.read_text("utf-8")) if report.is_file() else {}
 
 
-def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> None:
+def _test(place: Path, tests: list[str], plugin: Any, report: Path) -> None:
     """Become a process of pytest in `place`, with none of our modules imported."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     output = os.open(place.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -163,10 +187,12 @@ def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> No
         del sys.modules[name]
     sys.modules["__main__"] = importlib.import_module("pytest.__main__")
     # Compiled files are the unchanged ones, which the first run leaves.
-    sys.dont_write_bytecode = report is None
-    os.environ.update(PYTHONPATH=str(place), **({} if report else {"PYTHONDONTWRITEBYTECODE": "1"}))
+    watched = isinstance(plugin, Watcher)
+    sys.dont_write_bytecode = not watched
+    unwritten = {} if watched else {"PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ.update(PYTHONPATH=str(place), **unwritten)
     settings = [
-        *(() if report else ("-x",)),
+        *(() if watched else ("-x",)),
         "-q",
         "-p",
         "no:cacheprovider",
@@ -175,6 +201,5 @@ def _test(place: Path, tests: list[str], plugin: Any, report: Path | None) -> No
         "not slow",
     ]
     code = pytest.main([*settings, f"--basetemp={place.parent}/made", *tests], [plugin])
-    if report is not None:
-        report.write_text(json.dumps(plugin.found))
+    report.write_text(json.dumps(plugin.found))
     sys.exit(code)

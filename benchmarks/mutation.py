@@ -186,18 +186,27 @@ class Room:
             yield
 
     def _try(self, mutant: Mutant, row: dict[str, str], *places: Place | None) -> None:
-        tests, path = self._tests(), self._place / mutant.file
-        unchanged = path.rename(path.with_suffix(".unchanged"))
-        path.write_bytes(mutant.applied(unchanged.read_bytes()))
-        outcomes = map(tests.outcome, places)
+        tests = self._tests()
+        outcomes = (self._outcome(tests, mutant, place) for place in places)
         outcome = next((found for found in outcomes if found != "survives"), "survives")
-        unchanged.replace(path)  # with its time, by which its compiled form is known
-        print(outcome, row["at"], repr(row["before"][:40]), repr(row["after"][:40]), flush=True)
+        by = tests.noticed if outcome == "killed" else ""
+        print(outcome, row["at"], repr(row["before"][:40]), repr(row["after"][:40]), by, flush=True)
         if outcome == "survives":
             self.row["survivors"].append(row)
         else:
             self.row["killed"] += 1
             self.row["hanging"] += outcome == "hangs"
+
+    def _outcome(self, tests: Tests, mutant: Mutant, place: Place | None) -> str:
+        """As `Tests.outcome`; a test that fails without the error too has noticed nothing."""
+        path = self._place / mutant.file
+        while True:
+            unchanged = path.rename(path.with_suffix(".unchanged"))
+            path.write_bytes(mutant.applied(unchanged.read_bytes()))
+            outcome = tests.outcome(place)
+            unchanged.replace(path)  # with its time, by which its compiled form is known
+            if outcome != "killed" or tests.holds():
+                return outcome
 
 
 def copy_checkout(place: Path) -> None:

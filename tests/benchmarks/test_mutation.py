@@ -19,7 +19,8 @@ def f(a: int = 2) -> bool:
     return True
 '''
 TOY = b"def f(a):\n    return a + 1\n\n\ndef g(a):\n    return a * 2\n"
-TESTS = """import pytest
+TESTS = """import sys
+import pytest
 from zoo import sums
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,10 @@ def test_one_more():
 
 def test_twice(doubled):
     assert doubled == 6
+
+def test_only_watched():
+    sums.f(1)
+    assert sys.gettrace()
 """
 
 
@@ -67,8 +72,13 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     asked: list[object] = []
 
     class Tests:
+        noticed = ""
+
         def __init__(self, *places: object) -> None:
             pass
+
+        def holds(self) -> bool:
+            return True
 
         def outcome(self, at: tuple[str, int] | None) -> str:
             asked.append(at)
@@ -129,15 +139,21 @@ from pathlib import Path
 from benchmarks.forked_tests import Tests
 place, toy = Path({str(place)!r}), Path({str(place / "zoo/sums.py")!r})
 tests = Tests(place, ["zoo/sums.py"], ["tests"])
-outcomes = [tests.outcome(("zoo/sums.py", 2))]
+def seen(line):
+    return tests.outcome(("zoo/sums.py", line)), tests.noticed.rpartition(":")[2]
+outcomes = [seen(2), tests.holds(), seen(2)]
 for before, after in (("a + 1", "a - 1"), ("a * 2", "a / 2"), ("a + 1", "(0).__class__(a) + 1")):
     toy.write_text({TOY.decode()!r}.replace(before, after))
-    outcomes += [tests.outcome(("zoo/sums.py", line)) for line in (2, 6)]
+    outcomes += [seen(line) for line in (2, 6)]
 print(json.dumps(outcomes))
 """
     done = run_python("-c", script, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [
-        "survives", "killed", "survives", "survives", "killed", "survives", "survives",
+    told, outcomes = done.stdout.splitlines()
+    assert told.endswith("left out, fails as it is: tests/test_sums.py::test_only_watched")
+    survives, more = ["survives", ""], ["killed", "test_one_more"]
+    assert json.loads(outcomes) == [
+        ["killed", "test_only_watched"], False, survives,
+        more, survives, survives, ["killed", "test_twice"], survives, survives,
     ]  # fmt: skip
 
 
