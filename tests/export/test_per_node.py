@@ -85,3 +85,18 @@ def test_a_trained_model_stays_within_the_budget_at_every_node(exported: Path) -
 def test_other_precisions_are_refused() -> None:
     with pytest.raises(ExportError, match="float32 graphs"):
         measure_nodes(model_of([node("Relu", "x", "y")], TensorProto.FLOAT16), BATCH)
+
+
+def test_of_a_cast_only_the_type_becomes_float64() -> None:
+    """FLOAT is 1, and so are other attributes."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT, saturate=1),
+        helper.make_node("Cast", ["a"], ["b"], to=TensorProto.INT64),
+        helper.make_node("Softmax", ["b"], ["y"], axis=1),
+    ]
+    found = [
+        {a.name: a.i for a in made.attribute} for made in to_float64(model_of(nodes)).graph.node
+    ]
+    assert found == [
+        {"to": TensorProto.DOUBLE, "saturate": 1}, {"to": TensorProto.INT64}, {"axis": 1},
+    ]  # fmt: skip
