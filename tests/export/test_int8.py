@@ -256,6 +256,13 @@ def test_int8_weights_are_unsigned_and_every_product_is_the_reference_evaluators
     assert notes["integer_arithmetic"] == arithmetic.integer_arithmetic()
 
 
+def test_static_int8_takes_convolutions_and_dynamic_int8_what_the_model_mostly_is(
+    made: ArtefactWriter,
+) -> None:
+    assert made.attestation[STATIC]["of_types"] == ["Conv", "MatMul"]
+    assert made.attestation[DYNAMIC]["of_types"] == ["MatMul"]
+
+
 def test_an_int8_file_with_signed_weights_is_refused(made: ArtefactWriter, tmp_path: Path) -> None:
     signed = tmp_path / "signed.onnx"
     quantize_dynamic(made.folder / "onnx/model.onnx", signed, weight_type=QuantType.QInt8)
