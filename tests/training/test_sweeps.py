@@ -163,14 +163,3 @@ def test_weights_are_reproduced_within_the_interval_of_the_released(
     found = Reproduction("a.b@1.0.0", "b/test", Accuracy(90, 100), Accuracy(right, 100), False)
     assert bool(found) == found.to_dict()["reproduced"] == reproduced
     assert ("inside" in found.summary()) == reproduced
-
-
-@pytest.mark.slow
-def test_a_shipped_recipe_reaches_its_accuracy_again(tmp_path: Path) -> None:
-    """resnet_nano is the quickest of them: 40 epochs on the digits."""
-    words = ["train", "--reproduce", "resnet_nano", "--out", str(tmp_path / "run"), "--json"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    reproduction = json.loads(done.stdout)["reproduction"]
-    assert (reproduction["name"], reproduction["reproduced"]) == ("resnet_nano.digits@1.0.0", True)
-    assert reproduction["again"]["total"] == 364
