@@ -146,6 +146,13 @@ def explain(error: Exception, model: ModelFile, version: str) -> ZooError:
             f"does not have at opset {opset}; export it with standard operators only",
             code="custom_operator",
         )
+    match = re.search(rf"Could not find an implementation for {name}", text)
+    if match:
+        return ModelFileError(
+            f"{model.name} needs {match[1]} of types that onnxruntime {version} computes on no "
+            "processor; write that step of the model otherwise, and export it again",
+            code="no_kernel",
+        )
     return ModelFileError(
         f"onnxruntime {version} cannot open {model.name} ({type(error).__name__}): damaged, or "
         "inconsistent; export it again",

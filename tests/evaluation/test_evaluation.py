@@ -222,6 +222,19 @@ def test_a_module_of_ones_own_predicts_with_the_input_that_is_stated() -> None:
         zoo.Predictor.from_model(module)
 
 
+@pytest.mark.parametrize(("ends_in_softmax", "times"), [(True, 1), (False, 0)])
+def test_probabilities_in_place_of_logits_are_said_once(
+    ends_in_softmax: bool, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch import nn
+
+    last = nn.Softmax(-1) if ends_in_softmax else nn.LogSoftmax(-1)
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    predictor = zoo.Predictor.from_model(module, input=zoo.InputSpec(size=(4, 4)))
+    predictor.predict([np.zeros((8, 8, 3), np.uint8)] * 3, batch_size=2)
+    assert caplog.text.count("seems to answer with probabilities") == times
+
+
 def test_what_is_stated_goes_before_what_the_model_says() -> None:
     model = zoo.create_model("convit_nano")
     spec, names = zoo.InputSpec(size=(32, 32), crop_pct=0.5), [f"class {i}" for i in range(10)]

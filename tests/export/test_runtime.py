@@ -268,6 +268,16 @@ def test_custom_operators_are_named(tmp_path: Path) -> None:
         open_onnx(save(relu(op="Secret"), tmp_path / "unknown.onnx"))
 
 
+def test_an_operator_without_a_kernel_is_named(tmp_path: Path) -> None:
+    graph = relu()
+    del graph.node[:]
+    graph.node.append(helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE))
+    graph.node.append(helper.make_node("Erf", ["wide"], ["found"]))
+    graph.node.append(helper.make_node("Cast", ["found"], ["y"], to=TensorProto.FLOAT))
+    with pytest.raises(ExportError, match="needs Erf of types that onnxruntime"):
+        open_onnx(save(graph, tmp_path / "wide.onnx"), trust_code=True)
+
+
 def test_external_data_beside_the_model_are_read(tmp_path: Path) -> None:
     path = external(tmp_path, "weights.bin")
     (tmp_path / "weights.bin").write_bytes(np.array([2.0], np.float32).tobytes())

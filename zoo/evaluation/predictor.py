@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 Array = np.ndarray[Any, Any]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,8 @@ class Predictor:
                 code="not_logits",
             )
         self._check_finite(found, images)
+        if found.shape[1] > 1 and _are_probabilities(found):
+            _say_probabilities(self.name[:80])
         return found
 
     def stream(
@@ -264,6 +269,20 @@ def _sampled(model: nn.Module, mc_samples: int) -> Callable[[Tensor], Tensor]:
         raise ConfigError(str(error)) from None
     least = torch.finfo(torch.float32).tiny  # a probability that underflowed stays comparable
     return lambda x: mc_predict(model, x, mc_samples).probabilities.clamp_min(least).log()
+
+
+def _are_probabilities(rows: Array) -> bool:
+    """Whether every row is a distribution, as logits never are but by chance."""
+    sums = rows.sum(axis=1, dtype=np.float64)
+    return bool((rows >= 0).all() and (np.abs(sums - 1) < 1e-5).all())
+
+
+@functools.cache  # said once
+def _say_probabilities(name: str) -> None:
+    _log.warning(
+        f"{name} seems to answer with probabilities, not logits; softmax is taken of them again, "
+        "so the probabilities and the calibration are wrong. Leave the softmax out of its forward"
+    )
 
 
 def softmax(logits: Array) -> Array:

@@ -91,7 +91,20 @@ def _find(reference: str, file: str, name: str) -> Any:
             f"{file} defines no class or function {name!r}{suggestion(name, makers)}; it defines "
             f"{known}"
         )
-    return vars(module)[name]
+    found = vars(module)[name]
+    if _is_module(found):
+        raise ConfigError(
+            f"{name} in {file} is a module, not what makes one; name its class, or a function with "
+            f"`return {name}`",
+            code="own_code",
+        )
+    return found
+
+
+def _is_module(value: object) -> bool:
+    from torch import nn
+
+    return isinstance(value, nn.Module)
 
 
 def _run(file: str) -> Any:

@@ -1,0 +1,58 @@
+"""What users of timm and torchvision say of their models: image sizes, averages, instances."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.errors import ConfigError
+from zoo.factory.config_json import build_config
+from zoo.factory.create import create_from_file
+
+needs_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None, reason="needs torchvision"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("timm:lcnet_035", {}),
+        ("timm:test_vit", {"img_size": 64}),
+        pytest.param("torchvision:shufflenet_v2_x0_5", {"img_size": 64}, marks=needs_torchvision),
+        pytest.param("torchvision:vit_b_16", {"img_size": 64}, marks=needs_torchvision),
+    ],
+)
+def test_an_image_size_is_for_models_that_take_any_size_too(
+    name: str, stored: dict[str, int]
+) -> None:
+    with torch.device("meta"):
+        model = zoo.create_model(name, img_size=64)
+        assert model.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 1000)
+    assert model.pretrained_cfg.input.size == (64, 64)
+    assert build_config(model)["model_args"] == stored  # timm reads its own
+
+
+@needs_torchvision
+def test_a_vit_of_torchvision_refuses_oblong_images() -> None:
+    with pytest.raises(ConfigError, match="takes square images; got 64 x 96"):
+        zoo.create_model("torchvision:vit_b_16", img_size=(64, 96))
+
+
+def test_averaged_weights_that_are_left_out_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = zoo.create_model("timm:lcnet_035", num_classes=2).state_dict()
+    torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "mine.pth")
+    create_from_file("timm:lcnet_035", tmp_path / "mine.pth")
+    assert "averaged weights too (state_dict_ema), which are left out" in caplog.text
+
+
+def test_an_instance_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\nnet = nn.Linear(3, 2)\n")
+    with pytest.raises(ConfigError, match=r"is a module, not what makes one; .*`return net`"):
+        zoo.create_model(f"py:{tmp_path / 'mine.py'}:net")
