@@ -239,6 +239,8 @@ def _require_possible(node: Any) -> None:
         possible = 0 < given.get("scale", 1.0) < math.inf and math.isfinite(given.get("mean", 0.0))
     elif node.op_type == "GatherND":
         possible = given.get("batch_dims", 0) >= 0
+    elif node.op_type == "LayerNormalization" and list(node.input[2:]) == [""]:
+        raise UnknownSize("has a LayerNormalization whose bias is named and missing")
     if not possible:
         raise UnknownSize(f"has {node.op_type} with impossible attributes")
 

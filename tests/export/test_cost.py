@@ -217,6 +217,10 @@ BOMBS: dict[str, tuple[list[NodeProto], Weights, int, str]] = {
         [*INTEGERS, node("Div", ["i", "n"], ["d"]), node("Cast", ["d"], ["y"], to=1)],
         {"one": np.int64(1)}, 0, "divides integers by a number that is not known, or by -1",
     ),
+    "no bias": (
+        [node("LayerNormalization", ["x", "k", ""], ["y"])], {"k": np.ones(8, np.float32)}, 0,
+        "LayerNormalization whose bias is named and missing",
+    ),
     "noise": (
         [node("RandomUniformLike", ["x"], ["q"], low=1.0, high=0.0), *SUM], {}, 0,
         "RandomUniformLike with impossible attributes",
