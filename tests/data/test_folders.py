@@ -62,7 +62,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         open_dataset(str(root), "test")  # five times the same image is one image
 
 
-@pytest.mark.parametrize("name", ["validation", "val", "valid"])
+@pytest.mark.parametrize("name", ["validation", "val", "valid", "Val"])
 def test_part_folders_are_the_parts(tmp_path: Path, name: str) -> None:
     write_classes(tmp_path / "train", {"cat": 3, "dog": 4})
     write_classes(tmp_path / name, {"cat": 1})
@@ -73,6 +73,13 @@ def test_part_folders_are_the_parts(tmp_path: Path, name: str) -> None:
     test = open_dataset(str(tmp_path), "test")
     assert test.labels == ("cat", "dog")
     assert test.targets.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "Testing")])
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_classes(tmp_path, dict.fromkeys(names, 6))
+    with pytest.raises(DatasetError, match="without class folders inside"):
+        open_dataset(str(tmp_path), "train")
 
 
 def test_validation_is_taken_from_training_if_it_has_no_folder(tmp_path: Path) -> None:

@@ -107,10 +107,13 @@ def missing_part(root: Path, part: str, found: tuple[str, ...]) -> NotFoundError
 
 
 def part_folders(root: Path) -> dict[str, str]:
-    """Part -> folder name, where the folder holds class folders (a class may be called "test")."""
-    found = {}
+    """Part -> folder name, where the folder holds class folders (a class may be called "test").
+
+    Capitals do not matter: "Training" is a part, too.
+    """
+    found, inside = {}, subfolders(root)
     for part, names in PART_FOLDERS.items():
-        present = [name for name in names if subfolders(root / name)]
+        present = [n for n in inside if n.lower() in names and subfolders(root / n)]
         if len(present) > 1:
             raise DatasetError(
                 f"{os.fspath(root)!r} has {' and '.join(present)}, which mean the same part; keep "
@@ -193,7 +196,8 @@ def _require_training_images(root: Path, folders: tuple[str, ...], train: str) -
 
 
 def _require_no_mixture(root: Path) -> None:
-    loose = [part for part in subfolders(root) if part in PART_FOLDERS]
+    names = {name for names in PART_FOLDERS.values() for name in names}
+    loose = [name for name in subfolders(root) if name.lower() in names]
     if len(loose) == len(subfolders(root)) > 0:
         raise DatasetError(
             f"{os.fspath(root)!r} has {', '.join(loose)} without class folders inside; expected "
