@@ -113,6 +113,12 @@ class ParityReport:
     def __bool__(self) -> bool:
         return bool(self.rows) and all(row.passed for row in self.rows)
 
+    def __repr__(self) -> str:
+        """One line, as a notebook shows it."""
+        verdict = "passes" if self else "fails"
+        files = ", ".join(dict.fromkeys(row.file for row in self.rows))
+        return f"<ParityReport of {self.name}: {verdict}, {len(self.rows)} rows of {files}>"
+
     @property
     def failures(self) -> tuple[ParityRow, ...]:
         """Rows that did not pass."""

@@ -58,7 +58,7 @@ def test_a_misspelt_model_gets_a_suggestion() -> None:
     with pytest.raises(UnknownModelError, match="'toy_nanno'; did you mean toy_nano") as caught:
         zoo.get_record("toy_nanno")
     assert caught.value.code == "unknown_model"
-    assert "`convattn list` shows all" in str(caught.value)
+    assert "`convattn list` shows all, and timm:NAME" in str(caught.value)
 
 
 def test_a_model_unlike_any_other_gets_no_suggestion() -> None:

@@ -174,12 +174,14 @@ def test_other_formats_of_report_are_refused(content: str, why: str, tmp_path: P
 def test_the_summary_has_the_worst_of_all_levels_and_sizes() -> None:
     good, bad = row_of([1.0, 0.0], [1.0, 0.0]), row_of([1.5, 0.0], [1.0, 0.0])
     rows = (replace(good, level="all"), replace(bad, level="basic", size=(5, 7)))
-    (summary,) = ParityReport("n", "", "", rows).summary()
+    report = ParityReport("n", "", "", rows)
+    (summary,) = report.summary()
     assert summary["levels"] == ["all", "basic"]
     assert summary["sizes"] == [[2, 3], [5, 7]]
     assert summary["max_abs_error"] == 0.5
     assert not summary["passed"]
-    assert json.loads(ParityReport("n", "", "", rows).to_json())["passed"] is False
+    assert json.loads(report.to_json())["passed"] is False
+    assert repr(report) == f"<ParityReport of n: fails, 2 rows of {rows[0].file}>"
 
 
 def test_references_exist_at_any_size() -> None:

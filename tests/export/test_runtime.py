@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import export
@@ -18,6 +20,7 @@ import zoo
 from export.runtime.doctor import PROBE
 from export.runtime.opening import open_onnx, open_predictor, open_session
 from export.runtime.providers import SessionSettings
+from zoo.cli.evaluate import evaluate_command
 from zoo.errors import (
     ConfigError,
     ExportError,
@@ -349,6 +352,10 @@ def test_a_foreign_file_runs_with_the_preprocessing_of_a_named_model(
     assert caught.value.code == "foreign_file"
     found = open_predictor(tmp_path / "foreign.onnx", like="convit_nano.digits")
     assert [p.label for p in found.predict(EXAMPLES)] == list("0123456789")
+    words = [str(tmp_path / "foreign.onnx"), "--data", "digits", "--json"]
+    ran = CliRunner().invoke(evaluate_command, [*words, "--like", "convit_nano.digits"])
+    own = CliRunner().invoke(evaluate_command, [str(exported / "onnx/model.onnx"), *words[1:]])
+    assert json.loads(ran.output)["results"] == json.loads(own.output)["results"]
     found = open_predictor(tmp_path / "foreign.onnx", like=str(exported))
     assert [p.label for p in found.predict(EXAMPLES)] == list("0123456789")
     found = open_predictor(tmp_path / "foreign.onnx", like="timm:test_vit")

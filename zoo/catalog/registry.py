@@ -169,7 +169,10 @@ def _unknown_model(arch: str) -> str:
     if ":" in arch:
         return _unknown("alias", arch, aliases) + "; `convattn list --aliases` shows all"
     names += [alias for alias in aliases if alias.partition(":")[2] == arch]
-    return _unknown("model", arch, names) + "; `convattn list` shows all"
+    return (
+        _unknown("model", arch, names) + "; `convattn list` shows all, and timm:NAME or "
+        "torchvision:NAME takes theirs"
+    )
 
 
 def _weights_of(family: Family, arch: str) -> tuple[WeightsRecord, ...]:

@@ -76,6 +76,13 @@ def trust_option() -> Callable[[Any], Any]:
     )
 
 
+def like_option() -> Callable[[Any], Any]:
+    """``--like``: a model that images are prepared for, where a file does not say."""
+    return click.option(
+        "--like", default="", metavar="MODEL", help="Prepare images as for that model."
+    )
+
+
 def unreadable_option() -> Callable[[Any], Any]:
     """``--on-unreadable``: stop at the first such image, or leave them out and name them."""
     return click.option(

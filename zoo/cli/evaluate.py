@@ -14,7 +14,14 @@ from ..files.local import write_text
 from ._batch import labels_options, rows_progress
 from ._console import progress
 from ._evaluation_text import compact_json, corruption_text, evaluation_text
-from ._options import SEED, model_options, provider_option, trust_option, unreadable_option
+from ._options import (
+    SEED,
+    like_option,
+    model_options,
+    provider_option,
+    trust_option,
+    unreadable_option,
+)
 from ._references import ModelReference, complete_data
 
 if TYPE_CHECKING:
@@ -70,6 +77,7 @@ if TYPE_CHECKING:
 @unreadable_option()
 @labels_options()
 @provider_option()
+@like_option()
 @trust_option()
 @click.option("--plots", is_flag=True, help="Also draw reliability and confusion, as PNG in OUT.")
 @click.option(
@@ -138,7 +146,8 @@ def _open(reference: str, options: dict[str, Any]) -> Predictor:
 
     given = {key: options[key] for key in ("keywords", "weights", "trust_code")}
     if not options["mc_samples"]:
-        return load_predictor(reference, options["provider"], **given)
+        settings = {"like": options["like"]} if options["like"] else None
+        return load_predictor(reference, options["provider"], settings, **given)
     if kind_of(reference) == "file":
         raise ConfigError("exported files have MC dropout off; --mc-samples needs a model")
     import torch

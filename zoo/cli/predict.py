@@ -20,7 +20,14 @@ from ._batch import (
     write_source,
 )
 from ._console import table
-from ._options import model_options, provider_option, say, trust_option, unreadable_option
+from ._options import (
+    like_option,
+    model_options,
+    provider_option,
+    say,
+    trust_option,
+    unreadable_option,
+)
 from ._references import ModelReference
 
 if TYPE_CHECKING:
@@ -87,7 +94,7 @@ def load_predictor(
     help="Run the exported file of that precision; MODEL is the directory of an export.",
 )
 @click.option("--threads", default=0, type=click.IntRange(0), help="Of an exported file; 0: auto.")
-@click.option("--like", default="", metavar="NAME", help="Prepare images as for that model.")
+@like_option()
 @click.option("--untrusted", is_flag=True, help="Bound what a foreign .onnx may compute and use.")
 @trust_option()
 @model_options()
