@@ -313,3 +313,13 @@ def test_the_cache_knows_a_repository_from_a_name() -> None:
     assert cache._place_in_hub("convit_tiny.fb_in1k") == (repo, "")
     with pytest.raises(ConfigError, match="has no weights on the Hub"):
         cache._place_in_hub("convit_nano.digits")
+
+
+def test_a_busy_server_is_asked_again_and_no_other_refusal_is() -> None:
+    def refused(status: int) -> bool:
+        error = OSError("no")
+        error.response = types.SimpleNamespace(status_code=status)  # as the client's have
+        return client_errors.is_transient(error)
+
+    again = {status for status in range(400, 600) if refused(status)}
+    assert again == {408, 429, 500, 502, 503, 504}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from zoo.errors import ConfigError, ResourceError
-from zoo.files import staging, strays
-from zoo.files.local import write_bytes
+from zoo.errors import ConfigError, IntegrityError, NetworkError, ResourceError
+from zoo.files import places, staging, strays
+from zoo.files.local import require_space, write_bytes
 from zoo.files.manifest import make_manifest
 from zoo.files.staging import require_free, staged_directory
 
@@ -225,3 +226,34 @@ def test_an_empty_or_missing_directory_is_free(tmp_path):
     require_free(tmp_path / "empty")
     _finished(tmp_path / "empty")
     assert (tmp_path / "empty" / "manifest.json").is_file()
+
+
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"1")
+    with pytest.raises(ResourceError, match="Not a directory"):
+        staging._holds_something(tmp_path / "file")
+    assert staging._holds_something(tmp_path)
+    assert not staging._holds_something(tmp_path / "missing")
+
+
+def test_what_just_fits_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    require_space(tmp_path / "not" / "yet", 1000, "a file", "set HF_HOME")
+    with pytest.raises(ResourceError, match="make room or set HF_HOME") as caught:
+        require_space(tmp_path, 1001, "a file", "set HF_HOME")
+    assert caught.value.code == "disk_full"
+
+
+@pytest.mark.parametrize(("code", "missing"), [("no_file", True), ("offline", True), ("", False)])
+def test_only_a_file_that_is_not_there_is_optional(monkeypatch, code, missing):
+    def answer(*_):
+        raise NetworkError("no answer", **({"code": code} if code else {}))
+
+    monkeypatch.setattr(places, "fetch_file", answer)
+    if missing:
+        assert places.fetch_optional("a/b", "extra.json", "c" * 40) is None
+        with pytest.raises(IntegrityError, match=r"a/b lacks extra\.json"):
+            places.fetch_optional("a/b", "extra.json", "c" * 40, "d" * 64)
+    else:
+        with pytest.raises(NetworkError, match="no answer"):
+            places.fetch_optional("a/b", "extra.json", "c" * 40)
