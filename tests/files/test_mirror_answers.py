@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import os
@@ -15,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from zoo.errors import ConfigError, IntegrityError, NetworkError, ResourceError, ZooError
-from zoo.files import cache, client_errors, download, fetch, partial_downloads, pins
+from zoo.files import cache, client_errors, download, fetch, ledger, partial_downloads, pins
 from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
@@ -323,3 +324,28 @@ def test_a_busy_server_is_asked_again_and_no_other_refusal_is() -> None:
 
     again = {status for status in range(400, 600) if refused(status)}
     assert again == {408, 429, 500, 502, 503, 504}
+
+
+def test_only_code_that_was_exported_here_or_is_trusted_runs() -> None:
+    ledger.remember(["a" * 64])
+    ledger.require_own_code("model.pt2", "a" * 64, trust_code=False)
+    ledger.require_own_code("model.pt2", "b" * 64, trust_code=True)
+    with pytest.raises(IntegrityError, match="--trust-code") as caught:
+        ledger.require_own_code("model.pt2", "b" * 64, trust_code=False)
+    assert caught.value.code == "code_not_trusted"
+
+
+def test_a_cached_file_is_judged_by_a_record_then_a_manifest_then_the_name_of_its_blob(
+    tmp_path: Path,
+) -> None:
+    snapshot = tmp_path / "snapshots" / FIRST
+    snapshot.mkdir(parents=True)
+    (tmp_path / ("d" * 64)).write_bytes(b"1")
+    for name in "abc":
+        (snapshot / name).symlink_to(tmp_path / ("d" * 64))
+    (snapshot / "plain").write_bytes(b"1")
+    listed, known = {"b": "2" * 64, "a": "2" * 64}, {(REPO, FIRST, "a"): ("1" * 64, "pin")}
+    found = list(cache._snapshot_files(REPO, snapshot, listed, known))
+    assert [dataclasses.astuple(entry)[-2:] for entry in found] == [
+        ("1" * 64, "pin"), ("2" * 64, "manifest"), ("d" * 64, "hub"), ("", ""),
+    ]  # fmt: skip
