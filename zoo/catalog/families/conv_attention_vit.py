@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..records import Family, Licence
 from ..weights_records import InputSpec
-from ._trained import NANO_INPUT, digits_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 
 def _size(depth: int, dim: int, heads: int, head_dim: int = 64) -> dict[str, int]:
@@ -81,6 +81,13 @@ FAMILY = Family(
             "1.0.0",
             "84244106b244328027b08bb9993a6f80214247c1064f9ea3d80f4e5ef1ac7df8",
             1245208,
+        ),
+        fashion_mnist_weights(
+            "conv_attention_vit_nano",
+            "1.0.0",
+            "5508ca318936db6b3bcd1721b3ce6c9a518cb2ca72738cd5ac3a65ac2dea9c25",
+            1239448,
+            overrides={"img_size": 28},
         ),
     ),
     cite_note="Cite Park & Kim 2022 and Yang et al. 2019. The layer is written for images from "
