@@ -54,7 +54,7 @@ def weights_table(measured: str | Path, link: str = "") -> str:
         terms = facts.record.family.licence if facts.record else None
         mark = _mark(terms.note) if terms else ""
         cells = (
-            f"[`{name}`]({link}{name}.md)", *_cost(facts.costs), accuracy(facts),
+            f"[{name}]({link}{name}.md)", *_cost(facts.costs), accuracy(facts),
             parity(facts), f"{facts.cfg.licence}{mark}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")

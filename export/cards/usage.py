@@ -161,7 +161,8 @@ import onnxruntime
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
-file = hf_hub_download("{repo_of(facts)}", "onnx/model.onnx"{revision})
+repo = "{repo_of(facts)}"
+file = hf_hub_download(repo, "onnx/model.onnx"{revision})
 session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
 
