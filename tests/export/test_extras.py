@@ -101,6 +101,7 @@ def test_pixels_that_are_a_grey_level_off_fail(
     assert not any(row.passed for row in pixels)
 
 
+@pytest.mark.slow
 def test_embeddings_and_images_share_a_file_of_a_foreign_model(tmp_path: Path) -> None:
     model = zoo.create_model("timm:mobilenetv3_small_050", num_classes=4).eval()
     extra = "embeddings+preprocessing"

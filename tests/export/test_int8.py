@@ -52,7 +52,9 @@ def run_export(out: Path, *options: str) -> int:
     return int(stopped.value.code or 0)
 
 
-@pytest.mark.parametrize("name", ["convit_nano", "conv_attention_vit_nano"])
+@pytest.mark.parametrize(
+    "name", ["convit_nano", pytest.param("conv_attention_vit_nano", marks=pytest.mark.slow)]
+)
 def test_static_int8_stays_near_float64_on_every_kind_of_input(name: str, tmp_path: Path) -> None:
     model = zoo.create_model(name, pretrained=True)
     made = ArtefactWriter(model, describe(model), ExportSpec(batches=(1, 5)), tmp_path)

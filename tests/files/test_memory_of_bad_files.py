@@ -196,6 +196,7 @@ for _kind in ("manifest", "config", "pins"):
 NAMES = {"manifest": "manifest.json", "config": "config.json", "pins": "pins.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux counts peaks")
 def test_bad_files_are_refused_in_little_memory(
     tmp_path: Path, record_property: Callable[[str, int], None]

@@ -333,7 +333,7 @@ def test_unknown_data_and_models_are_errors(tmp_path: Path) -> None:
         train_model(Job(model="convit_nano", data="mnist"), tmp_path)
     with pytest.raises(UnknownModelError, match="convit_nano"):
         train_model(Job(model="convit_nan", data="digits"), tmp_path)
-    with pytest.raises(ConfigError, match="add --finetune-from runs/a"):
+    with pytest.raises(ConfigError, match="name its architecture and --finetune-from runs/a"):
         train_model(Job(model="runs/a", data="digits"), tmp_path)
 
 

@@ -80,6 +80,7 @@ def check_all(name: str, home: Path, hub: HubServer, image: Path, answer: str) -
             assert out.splitlines()[-1] == answer, way
 
 
+@pytest.mark.slow
 def test_all_five_ways_to_use_bundled_weights_run_and_answer_alike(
     hub: HubServer, exported: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from export import export_model
 from export.publishing.gallery import write_gallery
 from zoo.catalog.tables import read_labels
 
+pytestmark = pytest.mark.slow
 FOREIGN = ("<b>Straße</b> & Co", "猫", "not a digit", "四")
 
 
@@ -138,7 +139,6 @@ def exports(browser_needed: None, tmp_path_factory: pytest.TempPathFactory) -> P
     return root
 
 
-@pytest.mark.slow
 def test_every_file_of_every_bundled_model_passes_on_wasm_and_two_on_webgpu(
     exports: Path, web_runtime: None
 ) -> None:
@@ -150,7 +150,6 @@ def test_every_file_of_every_bundled_model_passes_on_wasm_and_two_on_webgpu(
                 assert report, f"{name} on {backend}: {report.failures}"
 
 
-@pytest.mark.slow
 def test_every_bundled_model_has_a_page_that_proves_it(
     exports: Path, web_runtime: None, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from export.cards.facts import facts_of
 from export.cards.usage import repo_of
 
 from ...hub.server import HubServer
-from ..cards.test_usage import BUNDLED, IMAGE, NOTHING, ROOT, run
+from ..cards.test_usage import IMAGE, NOTHING, ROOT, run
+from .test_browser import BUNDLED
 
 SEVEN = ROOT / "examples" / "digit_7.png"
 
