@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,7 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
     except Exception as error:  # the exporter raises whatever the model's code raises
         what = " with dynamic height and width" if axes.multiple else ""
         raise ExportError(
-            f"torch.export could not capture {type(model).__name__}{what}: {root_cause(error)}"
+            f"torch.export could not capture {type(model).__name__}{what}: {_reason(error)}"
         ) from error
     _check_free(program, axes, type(model).__name__)
     for module in program.graph_module.modules():
@@ -52,6 +54,18 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
             for key in _TELLTALES:
                 node.meta.pop(key, None)
     return program
+
+
+def _reason(error: Exception) -> str:
+    """What the exporter says; of a branch on the values of an image, the line that has it."""
+    frames = re.findall(r'File "(.+)", line (\d+), in .*\n *(.+)', str(error))
+    if "data-dependent" not in str(error) or not frames:
+        return root_cause(error)
+    file, line, code = frames[-1]
+    return (
+        f"line {line} of {os.path.basename(file)} ({code.strip()[:80]}) depends on the values of "
+        "the image, of which a graph knows the shape only; choose with torch.where"
+    )
 
 
 def _check_free(program: ExportedProgram, axes: Axes, name: str) -> None:
@@ -99,7 +113,12 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        aside = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(aside),
+            contextlib.redirect_stderr(aside),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

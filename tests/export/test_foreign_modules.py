@@ -105,3 +105,18 @@ def test_two_outputs_are_refused(write: Any, tmp_path: Path) -> None:
         write(_trained(Twice()), tmp_path / "m.bin", input=SPEC)
     assert "2" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class _Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = x.mean((2, 3))
+        return -means if means.sum() > 0 else means
+
+
+def test_a_branch_on_values_is_named_by_its_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = r"line \d+ of test_foreign_modules\.py \(return -means if .*\) depends on the values"
+    with pytest.raises(ExportError, match=words):
+        export.to_onnx(_Branching(), tmp_path / "m.onnx", input=SPEC)
+    assert "torch.ops" not in "".join(capfd.readouterr())
