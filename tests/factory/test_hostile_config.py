@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("model_args", "elsewhere", "message"),
     [
-        ({"depth": 1_000_000}, {}, "more than 20000 modules"),
+        ({"depth": 1_000_000}, {}, "more than 10000 modules"),
         ({"depth": 2**62}, {}, "depth=4611686018427387904"),
         ({"embed_dim": 2**40}, {}, "embed_dim="),
         ({"img_size": [2**33, 32]}, {}, "img_size="),
@@ -37,7 +36,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({}, {"input_size": [3, 100_000, 100_000]}, "at most 16777216 pixels"),
     ],
 )
-def test_it_is_refused_in_seconds(
+def test_it_is_refused_before_it_is_built(
     directory: Path, tmp_path: Path, model_args: Any, elsewhere: Any, message: str
 ) -> None:
     config = json.loads((directory / "config.json").read_text())
@@ -46,14 +45,12 @@ def test_it_is_refused_in_seconds(
     config["num_classes"] = elsewhere.get("num_classes", 10)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((directory / "model.safetensors").read_bytes())
-    tick = time.process_time()
     with pytest.raises(ConfigError, match=message) as caught:
         zoo.create_model(str(tmp_path), pretrained=True)
-    assert time.process_time() - tick < 5
     assert len(str(caught.value)) <= 300
 
 
-def test_the_largest_models_have_a_tenth_of_the_modules() -> None:
+def test_the_largest_models_have_a_fifth_of_the_modules() -> None:
     import torch
 
     with torch.device("meta"):

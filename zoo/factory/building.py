@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-MOST_MODULES = 20_000
-"""No model of ours has a tenth of it."""
+MOST_MODULES = 10_000
+"""No model of ours has a fifth of it."""
 MOST_PARAMETERS = 1 << 31
 """Four times the largest model's. With weights at hand it is thrice theirs and `_ROOM`."""
 _ROOM = 50_000_000
