@@ -7,6 +7,7 @@ the child kills itself before operation number n; files that are written whole s
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -59,6 +60,24 @@ class _Killer:
         os.fsync = fsync
         Path.write_bytes = write_bytes  # type: ignore[assignment,method-assign]
         sys.addaudithook(self.hook)
+
+
+def run_whole(work: Callable[[], object], root: Path) -> None:
+    """Run `work` in a child to its end, and import here what it imported, so that no later child
+    has to.
+    """
+    listed = root / "imported"
+
+    def list_modules() -> None:
+        work()
+        listed.write_text("\n".join(sys.modules))
+
+    assert not run_killed(list_modules, root, 10**9)
+    for name in listed.read_text().splitlines():
+        if name not in sys.modules:
+            with contextlib.suppress(ImportError):  # made at run time
+                importlib.import_module(name)
+    listed.unlink()
 
 
 def run_killed(work: Callable[[], object], root: Path, point: int) -> bool:
