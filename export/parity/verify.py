@@ -15,9 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import ConfigError, IntegrityError, NotFoundError, ParityError
+from zoo.errors import (
+    ConfigError,
+    IntegrityError,
+    NotFoundError,
+    ParityError,
+    UnknownModelError,
+)
 from zoo.factory.config_json import read_config
 from zoo.files.ledger import CODE_SUFFIXES, require_own_code
+from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import Manifest, check_files, read_manifest
 from zoo.files.places import Directory
 from zoo.files.provenance import package_versions
@@ -79,7 +86,7 @@ def verify_directory(
         ParityError (too far from the reference), UnknownModelError (no manifest).
     """
     directory, only = _split(Path(directory))
-    manifest = read_manifest(directory)
+    manifest = _manifest_of(directory, only)
     check_files(directory, manifest)
     files = [path for suffix in _SUFFIXES for path in manifest.paths if path.endswith(suffix)]
     if only:
@@ -126,6 +133,20 @@ def _split(path: Path) -> tuple[Path, str]:
         raise NotFoundError(f"no such file: {str(path)!r}; check the path")
     home = path.parent.parent if path.parent.name == "onnx" else path.parent
     return home, path.relative_to(home).as_posix()
+
+
+def _manifest_of(directory: Path, only: str) -> Manifest:
+    """Of a directory, in which the one file that was asked for is listed."""
+    if not only or (directory / MANIFEST).is_file():
+        manifest = read_manifest(directory)
+        if only in ("", *manifest.paths):
+            return manifest
+    raise UnknownModelError(
+        f"nothing says what {str(directory / only)!r} should answer: no {MANIFEST} lists it. "
+        "`convattn export MODEL --out DIR` writes a file with its proof; `convattn evaluate "
+        "FILE.onnx --data FOLDER` measures a file of others",
+        code="no_manifest",
+    )
 
 
 def _load(directory: Path) -> Any:

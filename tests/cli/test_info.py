@@ -39,6 +39,9 @@ def test_a_run_says_what_it_trained_and_what_came_out(
     assert found["metrics"]["test"]["correct"] == metrics["test"]["correct"]
     assert found["files"]["model.safetensors"] == (tiny_run / "model.safetensors").stat().st_size
     assert "GPSA" in told(capsys, "cite", str(tiny_run))
+    text = told(capsys, "info", str(tiny_run))
+    assert "--json shows them" in text
+    assert max(map(len, text.splitlines())) < 600
 
 
 def test_a_model_of_timm_is_counted_without_its_weights(

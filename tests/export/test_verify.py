@@ -133,6 +133,14 @@ def test_a_directory_without_manifest_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(_has_cuda(), reason="a GPU is here")
+def test_a_file_that_no_manifest_lists_is_not_called_verified(copied: Path, tmp_path: Path) -> None:
+    lone, among = tmp_path / "model.onnx", copied / "onnx" / "theirs.onnx"
+    for place in (lone, among):
+        shutil.copy(copied / "onnx" / "model.onnx", place)
+        with pytest.raises(UnknownModelError, match=f"{place.name}.* no manifest.json lists it"):
+            export.verify_directory(place)
+
+
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_did_not_run_is_an_error(exported: Path, provider: str) -> None:
     with pytest.raises(ProviderError, match="did not run") as caught:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, NetworkError
 from zoo.factory.config_json import build_config
 from zoo.factory.create import create_from_file
 
@@ -41,6 +41,12 @@ def test_an_image_size_is_for_models_that_take_any_size_too(
 def test_a_vit_of_torchvision_refuses_oblong_images() -> None:
     with pytest.raises(ConfigError, match="takes square images; got 64 x 96"):
         zoo.create_model("torchvision:vit_b_16", img_size=(64, 96))
+
+
+@needs_torchvision
+def test_weights_that_torchvision_cannot_download_are_a_network_error() -> None:
+    with pytest.raises(NetworkError, match="torchvision:resnet18 asked for a file"):
+        zoo.create_model("torchvision:resnet18", weights="DEFAULT")
 
 
 def test_averaged_weights_that_are_left_out_are_named(

@@ -125,6 +125,9 @@ def _published(record: WeightsRecord | CheckpointRecord) -> list[str]:
     return [f"{m.name} {m.value} on {m.dataset} ({m.source})" for m in record.metrics]
 
 
+_LONG = 400  # characters of a nested value that are shown whole
+
+
 @click.command("info")
 @click.argument("model", type=ModelReference())
 @model_options(weights=False)
@@ -140,6 +143,8 @@ def info_command(model: str, keywords: dict[str, Any], as_json: bool) -> None:
         if value in ("", None, {}, []):
             continue
         text = value if isinstance(value, str) else to_json(value)
+        if isinstance(value, dict) and len(text) > _LONG:
+            text = f"{len(value)} entries ({', '.join(value)}); --json shows them"
         click.echo(f"{key.replace('_', ' '):22}{text}")
     for entry in entries:
         click.echo(f"\n{entry.pop('name')}")

@@ -9,11 +9,13 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 from ..catalog.records import ModelRecord
 from ..catalog.weights_records import InputSpec
-from ..errors import ConfigError, ZooError
+from ..errors import ConfigError, NetworkError, ZooError
 from ..files.local import sha256_bytes
 from ..weights.classifier import without_classifier
 from .description import PretrainedCfg
@@ -160,6 +162,11 @@ def objections(what: str) -> Iterator[None]:
     """Whatever a constructor raises is a ConfigError that says that `what` cannot be built."""
     try:
         yield
+    except (URLError, HTTPException) as error:  # of a library that downloads its weights
+        raise NetworkError(
+            f"{what} asked for a file that could not be downloaded: {str(error)[:150]}; "
+            "`convattn info` says where its weights come from"
+        ) from error
     except (ZooError, MemoryError, ImportError, OSError):
         raise
     except Exception as error:
