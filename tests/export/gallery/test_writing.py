@@ -171,10 +171,11 @@ def test_a_gallery_is_replaced_as_a_whole_and_nothing_else_is(
     (foreign / "thesis.tex").write_text("mine")
     with pytest.raises(ConfigError, match="holds other files"):
         write_gallery([str(exported)], foreign)
-    (gallery / "old").touch()
-    write_gallery([str(exported)], gallery)
-    assert not (gallery / "old").exists()
-    assert sorted(p.name for p in gallery.parent.iterdir()) == ["gallery"]
+    mine = shutil.copytree(gallery, tmp_path / "place" / "gallery")
+    (mine / "old").touch()
+    write_gallery([str(exported)], mine)
+    assert not (mine / "old").exists()
+    assert sorted(p.name for p in mine.parent.iterdir()) == ["gallery"]
 
 
 def test_a_failure_leaves_nothing(
