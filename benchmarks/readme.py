@@ -17,7 +17,7 @@ from typing import Any
 import zoo
 from zoo.catalog.registry import families
 
-from . import batch_pages, documents, precisions, reliability, suite
+from . import batch_pages, calibration, documents, precisions, reliability, suite
 from .marked import Part, renew
 from .own_pictures import RUNS
 
@@ -226,7 +226,7 @@ def training_speed() -> str:
 
 DOCUMENTS: dict[str, dict[str, Part]] = {
     "README.md": {"verified": verified},
-    "docs/accuracy.md": {"accuracy": accuracy, "cards": cards},
+    "docs/accuracy.md": {"accuracy": accuracy, "calibration": calibration.part, "cards": cards},
     "docs/goldens.md": {"goldens": goldens},
     "docs/evaluation.md": {"run": evaluation_run},
     "docs/parity.md": {"run": parity_run, "files": parity_of_all},
