@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..records import Family, Licence
-from ._trained import NANO_INPUT, digits_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 FAMILY = Family(
     name="csan_encoder",
@@ -61,6 +61,13 @@ FAMILY = Family(
             1249344,
             recipe="digits",
             seed=0,
+        ),
+        fashion_mnist_weights(
+            "csan_encoder_nano",
+            "1.0.0",
+            "d64f5b4864198beb963cf5f5a2d48f39aa4fcf7d81e04bc56e7475e9fec71fd6",
+            1243584,
+            overrides={"img_size": 28},
         ),
     ),
     cite_note="Cite Yang et al. for the attention. They apply it to text; the image encoder around "

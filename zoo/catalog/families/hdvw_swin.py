@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._hdvw import hdvw_family
-from ._trained import NANO_INPUT, digits_weights
+from ._trained import NANO_INPUT, digits_weights, fashion_mnist_weights
 
 
 def _size(dim: int, heads: int, deep: int) -> dict[str, tuple[int, ...]]:
@@ -71,6 +71,12 @@ FAMILY = hdvw_family(
             833552,
             recipe="digits-short",
             seed=0,
+        ),
+        fashion_mnist_weights(
+            "hdvw_swin_nano",
+            "1.0.0",
+            "fc0de25c93f0fdd72353de36eb6f1a445896c0ebc1152e49069f478c11dfc269",
+            833552,
         ),
     ),
 )
