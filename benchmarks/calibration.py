@@ -37,13 +37,13 @@ def weights() -> list[str]:
     return [name for name in names if name.endswith(f".{DATA}")]
 
 
-def measure(reference: str) -> Iterator[dict[str, Any]]:
+def measure(reference: str, data: str = DATA) -> Iterator[dict[str, Any]]:
     """One row without dropout, then one for each number of passes of a model that has it."""
     model = zoo.create_model(reference, pretrained=True)
     cfg = model.pretrained_cfg
     changed = {k: v for k, v in cfg.model_args.items() if k in ("block", "smoothing")}
     about = {"model": cfg.architecture, "weights_sha256": cfg.sha256}
-    images = zoo.open_dataset(DATA, "test")
+    images = zoo.open_dataset(data, "test")
     for passes in (0, *(PASSES if changed.get("block") == "mcdo" else ())):
         torch.manual_seed(0)
         predictor = zoo.Predictor.from_model(model, mc_samples=passes)
