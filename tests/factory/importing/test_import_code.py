@@ -36,6 +36,11 @@ def _dotted(module: str, name: str) -> bytes:
     return b"\x80\x04" + text(module) + text(name) + b"\x93" + text("touch CANARY") + b"\x85R."
 
 
+_LOOKED_UP = (
+    b"\x80\2cbuiltins\ngetattr\n(ctorch._C\n_VariableFunctionsClass\nX\x09\0\0\0from_filetR"
+)
+
+
 def _evil_pickles() -> dict[str, bytes]:
     command = f"{sys.executable} -c \"open('CANARY', 'w')\""
     system = Call(os.system, command)
@@ -55,6 +60,13 @@ def _evil_pickles() -> dict[str, bytes]:
         "exec": saved({"x": Call(exec, "open('CANARY', 'w')")}, legacy=True),
         "open": saved({"x": Call(open, "CANARY", "w")}),
         "getattr": saved({"x": Call(getattr, "text", "upper")}),
+        "a function of torch's, called": zip_with_pickle(_LOOKED_UP + b"(X\x06\0\0\0CANARYtR."),
+        "a function of torch's, an object of it": zip_with_pickle(_LOOKED_UP + b")\x81."),
+        "getattr for later": zip_with_pickle(
+            b"\x80\2cfunctools\npartial\n(cbuiltins\ngetattr\ntR."
+        ),
+        "getattr, OBJ": zip_with_pickle(b"\x80\2(cbuiltins\ngetattr\nX\1\0\0\0aX\5\0\0\0uppero."),
+        "getattr, INST": zip_with_pickle(b"\x80\2(X\1\0\0\0aX\5\0\0\0upperibuiltins\ngetattr\n."),
         "subprocess": saved({"x": Call(subprocess.run, ["touch", "CANARY"])}),
         "torch.load": saved({"x": Call(torch.load, "CANARY")}),
         "a name with dots": zip_with_pickle(_dotted("os", "path.os.system")),
@@ -86,6 +98,15 @@ def test_the_error_names_the_code(kind: str) -> None:
     assert error.code == "unsafe_code"
     assert "system" in str(error)
     assert "nothing of it was run" in str(error)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in _evil_pickles() if "torch's" in kind or "getattr" in kind]
+)
+def test_a_function_of_torch_may_be_named_and_no_more(kind: str) -> None:
+    error = refused(_evil_pickles()[kind])
+    assert error.code == "unsafe_code"
+    assert "names builtins.getattr" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +174,9 @@ BENIGN = {
     "a custom dictionary": Settings(a=1),
     "bytes": b"abc",
     "a range": range(3),
+    "a builtin function": len,
+    "a function of torch's own": torch.tanh,
+    "a file in memory": io.BytesIO(b"abc"),
 }
 
 
@@ -169,6 +193,29 @@ def test_what_lies_beside_the_weights_is_dropped_and_listed(
     assert found.tensors.keys() == GOOD.keys()
     assert all(torch.equal(found.tensors[key], value) for key, value in GOOD.items())
     assert found.dropped_keys == ("extra", "list")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8),
+        lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint32),
+        lambda: torch.ones(4).to(torch.float8_e4m3fn),
+        lambda: torch.ones(4, dtype=torch.uint16),
+        lambda: torch.ones(4, device="meta"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_unusual_tensors_beside_the_weights_are_dropped(
+    make: Callable[[], torch.Tensor], legacy: bool
+) -> None:
+    data = saved({"optimizer": {"state": [make()]}, "state_dict": GOOD}, legacy=legacy)
+    found = read_checkpoint(data, "file.pth")
+    assert all(torch.equal(found.tensors[key], value) for key, value in GOOD.items())
+    assert found.dropped_keys == ("optimizer",)
+    assert found.dropped_globals[0].startswith("torch._utils._rebuild")
 
 
 def test_a_tensor_with_attributes_is_the_tensor() -> None:

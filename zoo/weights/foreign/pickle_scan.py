@@ -17,11 +17,15 @@ from typing import Any
 
 from ..safetensors_file import MAX_RANK
 from .values import (
+    BY_PLACE,
+    GETATTR,
+    OF_NO_PLAIN_TENSOR,
     ORDERED,
     PARAMETERS,
     PLAIN_TYPES,
     STORAGES,
     TENSOR,
+    TORCH_FUNCTIONS,
     WITH_ATTRIBUTES,
     Made,
     Name,
@@ -164,23 +168,33 @@ class _Machine:
     def _name(self, module: str, name: str) -> None:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         self.stack.append(Name(f"{module}.{name}"))
-        if self.stack[-1].text != WITH_ATTRIBUTES:  # harmless on a plain tensor, see `on_reduce`
-            self.report.names.add(f"{module}.{name}")
+        self.report.names |= {f"{module}.{name}"} - BY_PLACE
 
     def on_inst(self, argument: str) -> None:
-        self._pop_mark()
+        items = self._pop_mark()
         self.on_global(argument)
-        self.stack[-1] = Made("object", self.stack[-1].text)
+        self.stack[-1] = self._object(self.stack[-1], items)
 
     def on_obj(self, _: Any) -> None:
-        items = self._pop_mark()
-        self.stack.append(_object(items[0]))
+        kind, *items = self._pop_mark()
+        self.stack.append(self._object(kind, items))
 
     def on_newobj(self, _: Any) -> None:
-        self.stack[-2:] = [_object(self.stack[-2])]
+        kind, arguments = self.stack[-2:]
+        self.stack[-2:] = [self._object(kind, [arguments])]
 
     def on_newobj_ex(self, _: Any) -> None:
-        self.stack[-3:] = [_object(self.stack[-3])]
+        kind, *arguments = self.stack[-3:]
+        self.stack[-3:] = [self._object(kind, arguments)]
+
+    def _object(self, kind: Any, arguments: list[Any]) -> Made:
+        """What nobody makes: an object of this kind."""
+        inside = [arguments, *(part.items for part in arguments if isinstance(part, Made))]
+        named = [kind, *(part for items in inside for part in items)]
+        self.report.names |= BY_PLACE & {part.text for part in named if isinstance(part, Name)}
+        if _is(kind, "function"):  # it would be called
+            self.report.names.add(GETATTR)
+        return Made("object", kind.text if isinstance(kind, Name) else "")
 
     def on_build(self, _: Any) -> None:
         self.stack.pop()
@@ -199,9 +213,10 @@ class _Machine:
             self.stack.append(self._view(*items[2].items[:4]))
         elif name == ORDERED:
             self.stack.append(Made("dict", items=_pairs(items)))
+        elif name == GETATTR and _names(items[:1], [TORCH_FUNCTIONS]) and _is_word(items[1:]):
+            self.stack.append(Made("function", f"torch.{items[1]}"))
         else:
-            self.report.names |= {WITH_ATTRIBUTES} & {name}
-            self.stack.append(Made("object", name))
+            self.stack.append(self._object(function, items))
 
     def _view(self, storage: Any, offset: Any, size: Any, stride: Any) -> View | Made:
         sizes = size.items if _is(size, "tuple") else [-1]
@@ -209,7 +224,8 @@ class _Machine:
         numbers = [offset, *sizes, *strides]
         possible = all(type(n) is int and 0 <= n < 2**63 for n in numbers)
         possible = possible and len(sizes) == len(strides) <= MAX_RANK
-        if not possible or not isinstance(storage, Storage):
+        possible = possible and isinstance(storage, Storage)
+        if not possible or storage.dtype in OF_NO_PLAIN_TENSOR:
             self.report.note("describes a tensor with an impossible shape")
             return Made("tensor")
         count = math.prod(sizes)
@@ -254,8 +270,14 @@ def _names(items: list[Any], *allowed: Collection[str]) -> bool:
     )
 
 
-def _object(kind: Any) -> Made:
-    return Made("object", kind.text if isinstance(kind, Name) else "")
+def _is_word(items: list[Any]) -> bool:
+    """Whether this is one plain name of a function."""
+    return (
+        len(items) == 1
+        and isinstance(items[0], str)
+        and items[0].isidentifier()
+        and not items[0].startswith("_")
+    )
 
 
 def _pairs(items: list[Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from ...errors import WeightsFileError
 from ..safetensors_file import copy_tensor, read_tensors
 from .archive import Opened, open_checkpoint
 from .values import Made, View
+from .verdict import tensor_kind
 
 MAX_DEPTH = 8  # dictionaries around the state dict
 MAX_GROWTH = 4  # bytes of all tensors together, per byte of the file
@@ -138,6 +139,11 @@ def _plain_tensors(
 
     Raises: WeightsFileError for none at all, odd names, other kinds of tensors, or too many bytes.
     """
+    for value in state.values():
+        if isinstance(value, Made) and (kind := tensor_kind(value.name)):
+            raise WeightsFileError(
+                f"{what} holds {kind}, save the file again and import that", code="tensor_kind"
+            )
     views = {key: value for key, value in state.items() if isinstance(value, View | Tensor)}
     if not views:
         keys = ", ".join(ascii(key[:40]) for key in list(state)[:4]) or "(none)"

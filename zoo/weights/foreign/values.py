@@ -11,17 +11,24 @@ STORAGES = {  # name of the storage -> dtype
     "Char": "int8", "Byte": "uint8", "Bool": "bool", "Half": "float16", "BFloat16": "bfloat16",
     "Short": "int16", "Float": "float32", "Int": "int32", "Double": "float64", "Long": "int64",
     "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+    "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32", "storage.Untyped": "untyped",
 }  # fmt: skip
 ITEM_BYTES = {
     "int8": 1, "uint8": 1, "bool": 1, "float16": 2, "bfloat16": 2, "int16": 2, "float32": 4,
     "int32": 4, "float64": 8, "int64": 8, "complex64": 8, "complex128": 16,
+    "qint8": 1, "quint8": 1, "qint32": 4, "untyped": 1,
 }  # fmt: skip
+OF_NO_PLAIN_TENSOR = ("qint8", "quint8", "qint32", "untyped")
 TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 ORDERED = "collections.OrderedDict"
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 # a tensor to which somebody has given attributes
 WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 PLAIN_TYPES = ("torch.Tensor", "torch._tensor.Tensor")
+# how settings that name one of torch's functions, like torch.tanh, are stored
+GETATTR, TORCH_FUNCTIONS = "builtins.getattr", "torch._C._VariableFunctionsClass"
+# harmless in one place, see `pickle_scan`; reported only where they stand in another
+BY_PLACE = {WITH_ATTRIBUTES, GETATTR, TORCH_FUNCTIONS}
 # Names that plain tensors, their containers and optimizer states need.
 PLAIN = {*TENSOR, *PARAMETERS, ORDERED, "collections.Counter", "_codecs.encode"}
 PLAIN |= {"torch.Size", "torch.device", *(f"torch.{dtype}" for dtype in ITEM_BYTES)}
@@ -70,7 +77,7 @@ class Made:
 
     Args:
         kind: "list", "tuple", "set", "dict" (also what acts as one), "object", "tensor" (one that
-            cannot be).
+            cannot be), "function" (of torch's, looked up and not called).
         name: of its class, if it is an object.
         items: of a dictionary keys and values in turn.
     """

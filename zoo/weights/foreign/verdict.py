@@ -23,8 +23,10 @@ _TENSOR_FUNCTIONS = ("torch._C._nn.",)  # gelu and the like, as somebody's setti
 _DATA = {
     *("set", "frozenset", "complex", "bytearray", "object", "slice", "range", "list", "dict"),
     *("tuple", "str", "bytes", "int", "float", "bool", "Ellipsis", "NotImplemented"),
+    *("abs", "len", "max", "min", "round", "sum"),
 }
 _DATA = {f"builtins.{name}" for name in _DATA} | {"types.SimpleNamespace", "functools.partial"}
+_DATA |= {"_io.BytesIO", "_io.StringIO"}
 _TENSOR_KINDS = {
     "qtensor": "quantised tensors; call .dequantize() on them",
     "sparse": "sparse tensors; call .to_dense() on them",
@@ -38,7 +40,7 @@ _TENSOR_KINDS = {
 def judge(report: Report, what: str) -> tuple[str, ...]:
     """Refuse what is not a file of plain tensors; return the names of what is dropped, in order.
 
-    Raises: WeightsFileError with code unsafe_code, tensor_kind or malformed.
+    Raises: WeightsFileError with code unsafe_code or malformed.
     """
     foreign = sorted(report.names - PLAIN)
     code = [name for name in foreign if _is_code(name)]
@@ -48,21 +50,17 @@ def judge(report: Report, what: str) -> tuple[str, ...]:
             "it was run; do not open it by other means, and get the weights from a trusted place",
             code="unsafe_code",
         )
-    _judge_tensors(what, foreign)
     if report.problem:
         raise WeightsFileError(f"{what} {report.problem}; it was refused", code="malformed")
     return tuple(foreign)
 
 
-def _judge_tensors(what: str, foreign: list[str]) -> None:
-    for name in foreign:
-        if not name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
-            continue
-        reason = next((text for part, text in _TENSOR_KINDS.items() if part in name), "")
-        reason = reason or f"tensors of an unusual kind ({name[:80]})"
-        raise WeightsFileError(
-            f"{what} holds {reason}, save the file again and import that", code="tensor_kind"
-        )
+def tensor_kind(name: str) -> str:
+    """What kind of tensor it is that this function of torch's makes; "" if it makes none."""
+    if not name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
+        return ""
+    known = next((text for part, text in _TENSOR_KINDS.items() if part in name), "")
+    return known or f"tensors of an unusual kind ({name[:80]})"
 
 
 def _is_code(name: str) -> bool:
