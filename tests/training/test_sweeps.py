@@ -137,6 +137,15 @@ def test_weights_are_trained_again_by_their_record(
     assert zoo.create_model(str(tmp_path), pretrained=True).pretrained_cfg.tag == "digits"
 
 
+@pytest.mark.slow
+def test_a_shipped_recipe_reaches_the_accuracy_of_its_weights(tmp_path: Path) -> None:
+    words = ["train", "--reproduce", "resnet_nano.digits", "--threads", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
+    found = json.loads(done.stdout)
+    assert found["reproduction"]["reproduced"] is True
+    assert found["test"]["acc1_percent"] > 98.5  # the lower end of the interval of the weights
+
+
 def test_the_same_weights_again_are_known_by_their_bytes(tmp_path: Path) -> None:
     model, record = zoo.create_model("resnet_nano", pretrained=True), zoo.get_record("resnet_nano")
     assert record.selected is not None
