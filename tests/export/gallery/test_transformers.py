@@ -16,6 +16,7 @@ from export import write_bundle
 from export.cards.document import render
 from export.cards.facts import facts_of
 from export.cards.usage import repo_of
+from zoo.catalog.tables import sample_images
 
 from ...hub.server import HubServer
 from ..cards.test_usage import IMAGE, NOTHING, ROOT, run
@@ -38,10 +39,16 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return write_bundle(model, out, formats=("onnx",), precisions=()).directory
 
 
-def answer(bundle: Path) -> zoo.Prediction:
-    """What the model itself says of the scan, be it trained on digits or on clothes."""
+@pytest.fixture
+def picture(bundle: Path) -> Path:
+    """Of what the model is for."""
+    return sample_images(bundle.name.partition(".")[2])[7]
+
+
+def answer(bundle: Path, picture: Path) -> zoo.Prediction:
+    """What the model itself says."""
     model = zoo.create_model(bundle.name, pretrained=True).eval()
-    return zoo.Predictor.from_model(model)(SEVEN)
+    return zoo.Predictor.from_model(model)(picture)
 
 
 def block(bundle: Path, language: str) -> str:
@@ -80,11 +87,11 @@ def test_classes_without_names_and_names_that_occur_twice_have_numbers() -> None
 
 
 def test_transformers_in_python_answers_by_the_lines_of_the_card(
-    bundle: Path, hub: HubServer, tmp_path: Path
+    bundle: Path, hub: HubServer, picture: Path, tmp_path: Path
 ) -> None:
     publish(hub, bundle)
-    out = run(("python", block(bundle, "python")), tmp_path, hub.endpoint, SEVEN)
-    assert out.splitlines()[-1] == answer(bundle).label
+    out = run(("python", block(bundle, "python")), tmp_path, hub.endpoint, picture)
+    assert out.splitlines()[-1] == answer(bundle, picture).label
 
 
 def node(script: Path, *arguments: str) -> str:
@@ -95,16 +102,16 @@ def node(script: Path, *arguments: str) -> str:
 
 
 def test_transformers_js_answers_by_the_lines_of_the_card(
-    node_needed: None, bundle: Path, hub: HubServer, tmp_path: Path
+    node_needed: None, bundle: Path, hub: HubServer, picture: Path, tmp_path: Path
 ) -> None:
     publish(hub, bundle)
     (tmp_path / "node_modules").symlink_to(SITE / "node_modules")
-    (tmp_path / IMAGE).write_bytes(SEVEN.read_bytes())
+    (tmp_path / IMAGE).write_bytes(picture.read_bytes())
     setting = 'import { env } from "@huggingface/transformers";\n'
     setting += f'env.remoteHost = "{hub.endpoint}/"; env.cacheDir = "./cache/";\n'
     script = tmp_path / "card.mjs"
     script.write_text(setting + block(bundle, "js"))
-    assert node(script).splitlines()[-1] == answer(bundle).label
+    assert node(script).splitlines()[-1] == answer(bundle, picture).label
 
 
 def test_pipeline_of_transformers_js_takes_the_config_in_memory(
