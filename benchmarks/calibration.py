@@ -62,12 +62,12 @@ def part() -> str:
         return f"Not measured yet: `{COMMAND} --out model_cards/measured/{FILE}`."
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     lines = [
-        "| model | MC dropout | accuracy, % | NLL | Brier | ECE, 10 bins | ECE, 15 bins | ECSE |",
+        "| model | passes of MC dropout | accuracy, % | NLL | Brier | ECE, 10 bins | ECE, 15 bins | ECSE |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         set_to = ", ".join(f"{key}={value}" for key, value in sorted(row["changed"].items()))
-        passes = f"{row['passes']} passes" if row["passes"] else "off"
+        passes = row["passes"] or "off"
         lines.append(
             f"| `{row['model']}`{f', `{set_to}`' if set_to else ''} | {passes} "
             f"| {100 * row['acc1']:.1f} | {row['nll']:.3f} | {row['brier']:.3f} "
