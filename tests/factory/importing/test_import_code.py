@@ -65,6 +65,12 @@ def _evil_pickles() -> dict[str, bytes]:
         "getattr for later": zip_with_pickle(
             b"\x80\2cfunctools\npartial\n(cbuiltins\ngetattr\ntR."
         ),
+        "getattr of a class's method, called": zip_with_pickle(
+            b"\x80\2cbuiltins\ngetattr\n(cmine\nNet\nX\6\0\0\0createtR)R."
+        ),
+        "getattr of a hidden name": zip_with_pickle(
+            b"\x80\2cbuiltins\ngetattr\n(cmine\nNet\nX\x08\0\0\0__dict__tR."
+        ),
         "getattr, OBJ": zip_with_pickle(b"\x80\2(cbuiltins\ngetattr\nX\1\0\0\0aX\5\0\0\0uppero."),
         "getattr, INST": zip_with_pickle(b"\x80\2(X\1\0\0\0aX\5\0\0\0upperibuiltins\ngetattr\n."),
         "subprocess": saved({"x": Call(subprocess.run, ["touch", "CANARY"])}),
@@ -169,7 +175,8 @@ BENIGN = {
     "a nested default dictionary": defaultdict(dict, {"loss": {"a": 1}}),
     "a counter": Counter("abc"),
     "an ordered dictionary": OrderedDict(a=1),
-    "an enumeration": re.RegexFlag.I,
+    "an enumeration": re.RegexFlag.I,  # by getattr or not, as the version of Python says
+    "a class's member by name": Call(getattr, re.RegexFlag, "I"),
     "a custom object": Config(),
     "a custom dictionary": Settings(a=1),
     "bytes": b"abc",

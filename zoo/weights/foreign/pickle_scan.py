@@ -192,7 +192,7 @@ class _Machine:
         inside = [arguments, *(part.items for part in arguments if isinstance(part, Made))]
         named = [kind, *(part for items in inside for part in items)]
         self.report.names |= BY_PLACE & {part.text for part in named if isinstance(part, Name)}
-        if _is(kind, "function"):  # it would be called
+        if _is(kind, "member"):  # it would be called
             self.report.names.add(GETATTR)
         return Made("object", kind.text if isinstance(kind, Name) else "")
 
@@ -213,8 +213,9 @@ class _Machine:
             self.stack.append(self._view(*items[2].items[:4]))
         elif name == ORDERED:
             self.stack.append(Made("dict", items=_pairs(items)))
-        elif name == GETATTR and _names(items[:1], [TORCH_FUNCTIONS]) and _is_word(items[1:]):
-            self.stack.append(Made("function", f"torch.{items[1]}"))
+        elif name == GETATTR and isinstance(items[0], Name) and _is_word(items[1:]):
+            owner = items[0].text.replace(TORCH_FUNCTIONS, "torch")
+            self.stack.append(Made("member", f"{owner}.{items[1]}"))
         else:
             self.stack.append(self._object(function, items))
 
@@ -271,7 +272,7 @@ def _names(items: list[Any], *allowed: Collection[str]) -> bool:
 
 
 def _is_word(items: list[Any]) -> bool:
-    """Whether this is one plain name of a function."""
+    """Whether this is one plain name."""
     return (
         len(items) == 1
         and isinstance(items[0], str)

@@ -25,7 +25,7 @@ PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_paramete
 # a tensor to which somebody has given attributes
 WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 PLAIN_TYPES = ("torch.Tensor", "torch._tensor.Tensor")
-# how settings that name one of torch's functions, like torch.tanh, are stored
+# how an enumeration's member is stored, and a setting that names torch.tanh or the like
 GETATTR, TORCH_FUNCTIONS = "builtins.getattr", "torch._C._VariableFunctionsClass"
 # harmless in one place, see `pickle_scan`; reported only where they stand in another
 BY_PLACE = {WITH_ATTRIBUTES, GETATTR, TORCH_FUNCTIONS}
@@ -77,7 +77,7 @@ class Made:
 
     Args:
         kind: "list", "tuple", "set", "dict" (also what acts as one), "object", "tensor" (one that
-            cannot be), "function" (of torch's, looked up and not called).
+            cannot be), "member" (of a class, looked up and not called).
         name: of its class, if it is an object.
         items: of a dictionary keys and values in turn.
     """
