@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import export
@@ -115,6 +116,16 @@ def test_a_reference_of_other_weights_is_found(copied: Path, tmp_path: Path) -> 
     )
     _rewrite_manifest(copied)
     with pytest.raises(ParityError, match="mixes two models"):
+        export.verify_directory(copied)
+
+
+def test_a_reference_that_is_a_millionth_off_is_found(copied: Path) -> None:
+    file = copied / "test_data_set_0" / "output_0.pb"
+    stored = onnx.load_tensor(file)
+    logits = onnx.numpy_helper.to_array(stored) * (1 + 1e-6)
+    onnx.save_tensor(onnx.numpy_helper.from_array(logits, stored.name), file)
+    _rewrite_manifest(copied)
+    with pytest.raises(ParityError, match=r"differs from model\.safetensors by 1\.0e-06"):
         export.verify_directory(copied)
 
 
