@@ -71,6 +71,7 @@ def _evil_pickles() -> dict[str, bytes]:
         "getattr of a hidden name": zip_with_pickle(
             b"\x80\2cbuiltins\ngetattr\n(cmine\nNet\nX\x08\0\0\0__dict__tR."
         ),
+        "getattr in a list": zip_with_pickle(b"\x80\2]cbuiltins\ngetattr\na."),
         "getattr, OBJ": zip_with_pickle(b"\x80\2(cbuiltins\ngetattr\nX\1\0\0\0aX\5\0\0\0uppero."),
         "getattr, INST": zip_with_pickle(b"\x80\2(X\1\0\0\0aX\5\0\0\0upperibuiltins\ngetattr\n."),
         "subprocess": saved({"x": Call(subprocess.run, ["touch", "CANARY"])}),

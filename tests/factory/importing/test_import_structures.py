@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import struct
@@ -16,7 +17,9 @@ import torch
 
 import zoo
 from zoo.errors import WeightsFileError, WeightsMismatchError, ZooError
+from zoo.weights.foreign.pickle_scan import scan
 from zoo.weights.foreign.reading import read_checkpoint
+from zoo.weights.foreign.values import Report
 
 from .checkpoints import rewrite, save_legacy, zip_with_pickle
 from .reading import GOOD, read, refused, saved
@@ -83,6 +86,25 @@ def test_a_pickle_of_endless_steps_is_refused_in_seconds() -> None:
     error = refused(zip_with_pickle(b"\x80\x02" + b"N" * 3_000_000 + b"."))
     assert "more than 500000 steps" in str(error)
     assert time.process_time() - started < 10
+
+
+_MANY = 20_000
+_AGAIN = b"h\2h\1R0" * 1_000  # a call of what lies in the memory, its answer dropped
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"](NN\x86q\3" + b"h\3" * _MANY + b"e\x85q\1ccollections\nOrderedDict\nq\2",
+        b"(K\1" + b"K\1" * _MANY + b"tq\3(NK\0h\3h\3tq\1ctorch._utils\n_rebuild_tensor_v2\nq\2",
+    ],
+    ids=["pairs", "sizes"],
+)
+def test_one_long_list_is_not_handed_to_call_after_call(content: bytes) -> None:
+    data = b"\x80\2" + content + _AGAIN + b"."
+    with pytest.raises(ValueError, match="its calls take more than 5000000 parts"):
+        scan(io.BytesIO(data), Report())
+    assert refused(zip_with_pickle(data)).code == "malformed"
 
 
 @pytest.mark.parametrize(

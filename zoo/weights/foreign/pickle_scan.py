@@ -19,6 +19,7 @@ from ..safetensors_file import MAX_RANK
 from .values import (
     BY_PLACE,
     GETATTR,
+    HANDED_ON,
     OF_NO_PLAIN_TENSOR,
     ORDERED,
     PARAMETERS,
@@ -35,6 +36,7 @@ from .values import (
 )
 
 MAX_OPCODES = 500_000  # some 12,000 tensors
+_MAX_PARTS = 10 * MAX_OPCODES  # that calls take together: one memory may be handed to many
 _MAX_MEMO = 2**32  # larger numbers can be chosen to collide in a table
 
 
@@ -70,6 +72,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.parts = 0
 
     def step(self, opcode: str, argument: Any) -> None:
         """Follow one opcode. Raises: ValueError for one of which no checkpoint has need."""
@@ -84,7 +87,7 @@ class _Machine:
             self.stack.append(Made(_OF_MARK[opcode], items=items))
         elif opcode in _SHORT_TUPLES:
             size = _SHORT_TUPLES[opcode]
-            self.stack[-size:] = [Made("tuple", items=self.stack[-size:])]
+            self.stack[-size:] = [Made("tuple", items=self._placed(self.stack[-size:]))]
         elif opcode in ("PUT", "BINPUT", "LONG_BINPUT"):
             if argument >= _MAX_MEMO:
                 raise ValueError("it numbers its parts beyond all reason")
@@ -99,6 +102,18 @@ class _Machine:
 
     def _pop_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()
+        return self._placed(items)
+
+    def _placed(self, items: list[Any]) -> list[Any]:
+        """What goes into a container or a call: a name to call may be handed on there."""
+        self.report.names |= HANDED_ON & {item.text for item in items if isinstance(item, Name)}
+        return items
+
+    def _count(self, items: list[Any]) -> list[Any]:
+        """Raises: ValueError if calls have taken too many parts; a memory has them all at once."""
+        self.parts += len(items)
+        if self.parts > _MAX_PARTS:
+            raise ValueError(f"its calls take more than {_MAX_PARTS} parts")
         return items
 
     def on_stop(self, _: Any) -> None:
@@ -125,7 +140,7 @@ class _Machine:
 
     def on_append(self, _: Any) -> None:
         item = self.stack.pop()
-        self._top("list", "object").items.append(item)
+        self._top("list", "object").items += self._placed([item])
 
     def on_appends(self, _: Any) -> None:
         items = self._pop_mark()
@@ -137,7 +152,7 @@ class _Machine:
 
     def on_setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._set_items([key, value])
+        self._set_items(self._placed([key, value]))
 
     def on_setitems(self, _: Any) -> None:
         self._set_items(self._pop_mark())
@@ -171,30 +186,25 @@ class _Machine:
         self.report.names |= {f"{module}.{name}"} - BY_PLACE
 
     def on_inst(self, argument: str) -> None:
-        items = self._pop_mark()
+        self._pop_mark()
         self.on_global(argument)
-        self.stack[-1] = self._object(self.stack[-1], items)
+        self.stack[-1] = self._object(self.stack[-1])
 
     def on_obj(self, _: Any) -> None:
-        kind, *items = self._pop_mark()
-        self.stack.append(self._object(kind, items))
+        items = self._pop_mark()
+        self.stack.append(self._object(items[0]))
 
     def on_newobj(self, _: Any) -> None:
-        kind, arguments = self.stack[-2:]
-        self.stack[-2:] = [self._object(kind, [arguments])]
+        self.stack[-2:] = [self._object(self.stack[-2])]
 
     def on_newobj_ex(self, _: Any) -> None:
-        kind, *arguments = self.stack[-3:]
-        self.stack[-3:] = [self._object(kind, arguments)]
+        self.stack[-3:] = [self._object(self.stack[-3])]
 
-    def _object(self, kind: Any, arguments: list[Any]) -> Made:
+    def _object(self, kind: Any) -> Made:
         """What nobody makes: an object of this kind."""
-        inside = [arguments, *(part.items for part in arguments if isinstance(part, Made))]
-        named = [kind, *(part for items in inside for part in items)]
-        self.report.names |= BY_PLACE & {part.text for part in named if isinstance(part, Name)}
-        if _is(kind, "member"):  # it would be called
-            self.report.names.add(GETATTR)
-        return Made("object", kind.text if isinstance(kind, Name) else "")
+        called = kind.text if isinstance(kind, Name) else ""
+        self.report.names |= BY_PLACE & {GETATTR if _is(kind, "member") else called}
+        return Made("object", called)
 
     def on_build(self, _: Any) -> None:
         self.stack.pop()
@@ -212,16 +222,23 @@ class _Machine:
         elif name == WITH_ATTRIBUTES and _names(items[:2], TENSOR, PLAIN_TYPES):
             self.stack.append(self._view(*items[2].items[:4]))
         elif name == ORDERED:
-            self.stack.append(Made("dict", items=_pairs(items)))
+            self.stack.append(Made("dict", items=self._pairs(items)))
         elif name == GETATTR and isinstance(items[0], Name) and _is_word(items[1:]):
             owner = items[0].text.replace(TORCH_FUNCTIONS, "torch")
             self.stack.append(Made("member", f"{owner}.{items[1]}"))
         else:
-            self.stack.append(self._object(function, items))
+            self.stack.append(self._object(function))
+
+    def _pairs(self, items: list[Any]) -> list[Any]:
+        """The arguments of ``OrderedDict([(name, value), ...])`` as names and values in turn."""
+        pairs = self._count(items[0].items) if items and isinstance(items[0], Made) else []
+        if any(not isinstance(pair, Made) or len(pair.items) != 2 for pair in pairs):
+            raise ValueError("it makes a dictionary of something else than pairs of name and value")
+        return [part for pair in pairs for part in pair.items]
 
     def _view(self, storage: Any, offset: Any, size: Any, stride: Any) -> View | Made:
-        sizes = size.items if _is(size, "tuple") else [-1]
-        strides = stride.items if _is(stride, "tuple") else []
+        sizes = self._count(size.items) if _is(size, "tuple") else [-1]
+        strides = self._count(stride.items) if _is(stride, "tuple") else []
         numbers = [offset, *sizes, *strides]
         possible = all(type(n) is int and 0 <= n < 2**63 for n in numbers)
         possible = possible and len(sizes) == len(strides) <= MAX_RANK
@@ -279,11 +296,3 @@ def _is_word(items: list[Any]) -> bool:
         and items[0].isidentifier()
         and not items[0].startswith("_")
     )
-
-
-def _pairs(items: list[Any]) -> list[Any]:
-    """The arguments of ``OrderedDict([(name, value), ...])`` as names and values in turn."""
-    pairs = items[0].items if items and isinstance(items[0], Made) else []
-    if any(not isinstance(pair, Made) or len(pair.items) != 2 for pair in pairs):
-        raise ValueError("it makes a dictionary of something else than pairs of name and value")
-    return [part for pair in pairs for part in pair.items]

@@ -27,8 +27,9 @@ WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 PLAIN_TYPES = ("torch.Tensor", "torch._tensor.Tensor")
 # how an enumeration's member is stored, and a setting that names torch.tanh or the like
 GETATTR, TORCH_FUNCTIONS = "builtins.getattr", "torch._C._VariableFunctionsClass"
-# harmless in one place, see `pickle_scan`; reported only where they stand in another
+# harmless in one place, see `pickle_scan`: reported where they are called otherwise, or handed on
 BY_PLACE = {WITH_ATTRIBUTES, GETATTR, TORCH_FUNCTIONS}
+HANDED_ON = {WITH_ATTRIBUTES, GETATTR}
 # Names that plain tensors, their containers and optimizer states need.
 PLAIN = {*TENSOR, *PARAMETERS, ORDERED, "collections.Counter", "_codecs.encode"}
 PLAIN |= {"torch.Size", "torch.device", *(f"torch.{dtype}" for dtype in ITEM_BYTES)}
