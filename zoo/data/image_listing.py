@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, ImageError, NotFoundError, ResourceError
+from ..errors import ConfigError, ImageError, NotFoundError, ResourceError, ZooError
 from .image_reading import UNREADABLE, image_suffixes, read_file
 
 ON_UNREADABLE = ("stop", "skip")
@@ -119,6 +119,12 @@ def check_on_unreadable(value: str) -> None:
     """Raises: ConfigError unless it is "stop" or "skip"."""
     if value not in ON_UNREADABLE:
         raise ConfigError(f"on_unreadable must be 'stop' or 'skip'; got {value!r}")
+
+
+def ending(error: ZooError) -> ZooError:
+    """The error of an image at which the work ends, with the way around such images."""
+    way = 'on_unreadable="skip" (--on-unreadable skip) goes on without it'
+    return type(error)(f"{error}; {way}", code=error.code)
 
 
 def without_unreadable(paths: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -239,7 +239,7 @@ def read_batches(
     `skipped`.
     """
     from ..data.dataset import ImageDataset
-    from ..data.image_listing import check_on_unreadable
+    from ..data.image_listing import check_on_unreadable, ending
     from ..data.image_reading import UNREADABLE
 
     if not isinstance(dataset, ImageDataset):
@@ -253,9 +253,9 @@ def read_batches(
         for index in indices:
             try:
                 image, target = dataset[index]
-            except UNREADABLE:
+            except UNREADABLE as error:
                 if on_unreadable == "stop":
-                    raise
+                    raise ending(error) from None
                 skipped.append(dataset.describe(index))
                 continue
             images.append(image)

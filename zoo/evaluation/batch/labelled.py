@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...catalog.weights_records import InputSpec
-from ...data.image_listing import check_on_unreadable
+from ...data.image_listing import check_on_unreadable, ending
 from ...data.image_reading import UNREADABLE
 from ...data.preprocessing import read_image
 from ...errors import ConfigError, DatasetError, ZooError
@@ -55,7 +55,7 @@ class LabelledImages:
             for item, image in zip(items, images, strict=True):
                 if isinstance(image, ZooError):
                     if on_unreadable == "stop":
-                        raise image
+                        raise ending(image)
                     skipped.append(item.path)
                     continue
                 kept.append(image)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...catalog.weights_records import InputSpec
 from ...data.cores import available_cores
-from ...data.image_listing import check_on_unreadable
+from ...data.image_listing import check_on_unreadable, ending
 from ...data.image_reading import UNREADABLE, decode
 from ...data.preprocessing import preprocess
 from ...errors import ConfigError, ImageError, ZooError
@@ -136,7 +136,7 @@ def answers(
         if on_unreadable == "stop":
             for image in images:
                 if isinstance(image, ZooError):
-                    raise _advised(image)
+                    raise ending(image)
         good = [image for image in images if not isinstance(image, ZooError)]
         named = [
             item.path
@@ -149,12 +149,6 @@ def answers(
                 yield Answer(item.path, None, str(image))
             else:
                 yield Answer(item.path, next(rows))
-
-
-def _advised(error: ZooError) -> ZooError:
-    """An image's error, with the way around such images."""
-    way = 'on_unreadable="skip" (--on-unreadable skip) goes on without it'
-    return type(error)(f"{error}; {way}", code=error.code)
 
 
 def batches_of(items: Iterator[Item], start: int, size: int) -> Iterator[list[Item]]:
