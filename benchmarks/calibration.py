@@ -62,7 +62,8 @@ def part() -> str:
         return f"Not measured yet: `{COMMAND} --out model_cards/measured/{FILE}`."
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     lines = [
-        "| model | passes of MC dropout | accuracy, % | NLL | Brier | ECE, 10 bins | ECE, 15 bins | ECSE |",
+        "| model | passes of MC dropout | accuracy, % | NLL | Brier "
+        "| ECE, 10 bins | ECE, 15 bins | ECSE |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
