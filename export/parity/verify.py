@@ -88,10 +88,9 @@ def verify_directory(
     directory, only = _split(Path(directory))
     manifest = _manifest_of(directory, only)
     check_files(directory, manifest)
-    files = [path for suffix in _SUFFIXES for path in manifest.paths if path.endswith(suffix)]
-    if only:
-        files = [only] if only in files else []
-    if only.endswith(CODE_SUFFIXES) and files:
+    listed = [path for suffix in _SUFFIXES for path in manifest.paths if path.endswith(suffix)]
+    files = [only] if only else listed
+    if only.endswith(CODE_SUFFIXES):
         require_own_code(only, manifest.digest(only), trust_code)
     model = _load(directory)
     if not files:

@@ -143,8 +143,9 @@ def info_command(model: str, keywords: dict[str, Any], as_json: bool) -> None:
         if value in ("", None, {}, []):
             continue
         text = value if isinstance(value, str) else to_json(value)
-        if isinstance(value, dict) and len(text) > _LONG:
-            text = f"{len(value)} entries ({', '.join(value)}); --json shows them"
+        if isinstance(value, dict | list) and len(text) > _LONG:
+            keys = f" ({', '.join(value)})" if isinstance(value, dict) else ""
+            text = f"{len(value)} entries{keys}; --json shows them"
         click.echo(f"{key.replace('_', ' '):22}{text}")
     for entry in entries:
         click.echo(f"\n{entry.pop('name')}")

@@ -9,9 +9,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 from ..catalog.records import ModelRecord
 from ..catalog.weights_records import InputSpec
@@ -162,14 +160,19 @@ def objections(what: str) -> Iterator[None]:
     """Whatever a constructor raises is a ConfigError that says that `what` cannot be built."""
     try:
         yield
-    except (URLError, HTTPException) as error:  # of a library that downloads its weights
-        raise NetworkError(
-            f"{what} asked for a file that could not be downloaded: {str(error)[:150]}; "
-            "`convattn info` says where its weights come from"
-        ) from error
-    except (ZooError, MemoryError, ImportError, OSError):
+    except (ZooError, MemoryError, ImportError):
         raise
     except Exception as error:
+        from http.client import HTTPException
+        from urllib.error import URLError
+
+        if isinstance(error, URLError | HTTPException):  # of a library that downloads its weights
+            raise NetworkError(
+                f"{what} asked for a file that could not be downloaded: {str(error)[:150]}; "
+                "`convattn info` says where its weights come from"
+            ) from error
+        if isinstance(error, OSError):
+            raise
         said = " ".join(str(error).split())[:150] or type(error).__name__
         raise ConfigError(f"{what} cannot be built: {said}") from error
 

@@ -33,7 +33,7 @@ SEVEN = ROOT / "examples" / "digit_7.png"
     ],
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of every model whose weights lie in the package; its folder has the model's name."""
+    """Of a model of each architecture; its folder has the model's name."""
     model = zoo.create_model(request.param, pretrained=True).eval()
     out = tmp_path_factory.mktemp("bundles") / request.param
     return write_bundle(model, out, formats=("onnx",), precisions=()).directory
