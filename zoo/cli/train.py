@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
 # Options that say how this computer takes part.
 MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
+# What each other mode than a single training takes beside --out and --json.
+_RUN = ("resume", "overwrite", "export", "diagnostics", "tensorboard")
+_TAKEN = {
+    "sweep": {
+        "model", "data", "recipe", "fields", "img_size", "fraction", "resume",
+        *RECIPE_FIELDS, *MACHINE_FIELDS,
+    },
+    "reproduce": {"model", "recipe", "epochs", *_RUN, *MACHINE_FIELDS},
+    "probe": {
+        "model", "data", "img_size", "finetune_from", "from_scratch", "fraction", "on_unreadable",
+    },
+}  # fmt: skip
 
 
 @click.command("train")
@@ -37,9 +49,7 @@ def train_command(model: str, **options: Any) -> None:
     `accelerate launch` and `torchrun` run the same command on many GPUs: a step has the same images
     however many processes share it.
     """
-    given = sum(bool(options[name]) for name in ("sweep", "reproduce", "probe"))
-    if given > 1:
-        raise click.UsageError("give one of --sweep, --reproduce and --probe")
+    _refuse_idle_options()
     if options["sweep"]:
         run_sweep_command(model, options)
         return
@@ -51,6 +61,28 @@ def train_command(model: str, **options: Any) -> None:
         _probe(job, options)
         return
     _finish(_train(job, options), job, options)
+
+
+def _refuse_idle_options() -> None:
+    """Raise click.UsageError for options that would be dropped in silence."""
+    context = click.get_current_context()
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is command_line
+    ]
+    modes = [parameter for parameter in given if parameter.name in _TAKEN]
+    if len(modes) > 1:
+        raise click.UsageError("give one of --sweep, --reproduce and --probe")
+    if modes:
+        taken = {*_TAKEN[str(modes[0].name)], modes[0].name, "out", "as_json"}
+        idle = [parameter.opts[0] for parameter in given if parameter.name not in taken]
+        if idle:
+            raise click.UsageError(
+                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave it out, or "
+                "train without that option (docs/training.md)"
+            )
 
 
 def make_job(model: str, options: dict[str, Any]) -> Job:
@@ -242,19 +274,21 @@ def _probe(job: Job, options: dict[str, Any]) -> None:
 
 
 def run_sweep_command(model: str, options: dict[str, Any]) -> None:
-    """Run the grid that the options name; MODEL, --data, --recipe and --set replace its own."""
-    from ..training.machine import Machine
+    """Run the grid that the options name; what else is given replaces its own."""
     from ..training.sweep import get_grid, run_sweep
 
     grid = get_grid(options["sweep"])
-    own = {"model": model, "data": options["data"], "recipe": options["recipe"]}
+    own = {name: options[name] for name in ("data", "recipe", "img_size")}
+    own["model"] = model
     grid = replace(grid, **{key: value for key, value in own.items() if value})
     fields = {name: options[name] for name in RECIPE_FIELDS if name != "seed"}
     fields = {key: value for key, value in fields.items() if value is not None}
     grid = replace(grid, set={**grid.set, **key_values(options["fields"]), **fields})
     if options["seed"] is not None:
         grid = replace(grid, seeds=(options["seed"],))
-    machine = Machine(**{name: options[name] for name in MACHINE_FIELDS})
+    if options["fraction"] < 1:
+        grid = replace(grid, fractions=(options["fraction"],))
+    machine = _machine(options)
 
     def on_run(done: int, total: int, row: dict[str, Any]) -> None:
         found = row.get("error") or f"validation {row['validation']['acc1_percent']:.1f} %"
