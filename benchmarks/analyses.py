@@ -4,9 +4,9 @@
     python -m benchmarks.analyses --run --only kernel-size        # from runs/, see TRAININGS
     python -m benchmarks.analyses [--check]                       # rewrite, or compare
 
-Every page has parts between `<!-- begin NAME -->` and `<!-- end NAME -->`: the command, the numbers
-and what they say of the papers' claims. Nothing in them is typed by hand. The models are those of
-`SUBJECTS` that have bundled weights.
+Every page has parts between `<!-- begin NAME -->` and `<!-- end NAME -->`: the command and the
+numbers. Nothing in them is typed by hand; what the numbers say of the papers' claims is. The models
+have the bundled weights of `analysis_tables.TAG`, whose test images they are shown.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import glob
 import json
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
-import zoo
 from zoo.files.processes import run_python
 
-from . import analysis_claims, analysis_tables, training_claims
+from . import analysis_tables
+from .analysis_tables import TAG
 from .marked import Part, renew
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,30 +36,28 @@ _ALL = (
     "convit_nano", "conv_attention_vit_nano", "alternet_nano", "hdvw_vit_nano", "hdvw_swin_nano",
     "fcvit_nano", "csan_encoder_nano", "resnet_nano",
 )  # fmt: skip
-_FOUR = ("resnet_nano", "alternet_nano", "hdvw_vit_nano", "convit_nano", "conv_attention_vit_nano")
-_ATTENDING = ("convit_nano", "hdvw_vit_nano", "conv_attention_vit_nano", "alternet_nano")
-# verb -> (models wanted, how many at most, further arguments)
-SUBJECTS: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "fourier": (_FOUR, 4, ""),
-    "variance": (_FOUR, 4, ""),
-    "lesion": (_FOUR, 4, ""),
-    "specificity": (_FOUR, 4, ""),
-    "filters": (("convit_nano", "conv_attention_vit_nano", "resnet_nano"), 2, ""),
-    "nonlocality": (_ATTENDING, 4, ""),
-    "gates": (("convit_nano",), 1, ""),
-    "attention": (("convit_nano", "hdvw_vit_nano"), 2, "--image 8"),
-    "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), 3, ""),
-    "landscape": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 2,
-                  "--grid 15 --images 256"),
-    "hessian": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 3,
-                "--batches 12 --batch-size 16 --top 2 --max-iterations 50"),
-    "robustness": (_ALL, 4, "--images 128"),
-    "noise": (("hdvw_vit_nano", "resnet_nano", "convit_nano", "conv_attention_vit_nano"), 4,
-              "--eps 4"),
-    "buildup": (("alternet_nano",), 1, "--epochs 8"),
+_FOUR = ("resnet_nano", "alternet_nano", "hdvw_vit_nano", "convit_nano")
+_CURVED = ("hdvw_vit_nano", "resnet_nano", "convit_nano")
+# verb -> (models, further arguments)
+SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "fourier": (_FOUR, "--images 1000"),
+    "variance": (_FOUR, "--images 1000"),
+    "lesion": (_FOUR, "--images 2000"),
+    "specificity": (_FOUR, "--images 500"),
+    "filters": (("convit_nano", "conv_attention_vit_nano", "hdvw_vit_nano"), "--images 500"),
+    "nonlocality": (("convit_nano", "hdvw_vit_nano", "conv_attention_vit_nano", "alternet_nano"),
+                    "--images 500"),
+    "gates": (("convit_nano",), "--images 500"),
+    "attention": (("convit_nano", "hdvw_vit_nano"), "--image 8"),
+    "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), ""),
+    "landscape": (_CURVED, "--grid 15 --images 256"),
+    "hessian": (_CURVED, "--batches 12 --batch-size 16 --top 2 --max-iterations 50"),
+    "robustness": (_ALL, "--images 500"),
+    "noise": ((*_CURVED, "conv_attention_vit_nano"), "--images 1000 --eps 4"),
 }  # fmt: skip
 # Figures from the runs of `convattn train` in runs/: page, command
 TRAININGS: dict[str, tuple[str, str]] = {
+    "buildup": ("buildup", "buildup alternet_nano --data digits --epochs 8"),
     "gates-epochs": ("gates", "gates runs/convit_nano-1 runs/hdvw_vit_nano-0 --data digits"),
     "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
     "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),
@@ -74,10 +73,9 @@ def command(name: str) -> list[str]:
     if name in TRAININGS:
         verb, *rest = TRAININGS[name][1].split()
         return ["analyze", verb, *rest, "--out", f"{OUT}/{name}"]
-    wanted, most, extra = SUBJECTS[name]
-    bundled = {model for model in wanted if any(w.bundled for w in zoo.get_record(model).weights)}
-    models = list(wanted) if name == "buildup" else [n for n in wanted if n in bundled][:most]
-    return ["analyze", name, *models, "--data", "digits", "--out", f"{OUT}/{name}", *extra.split()]
+    models, extra = SUBJECTS[name]
+    named = [f"{model}.{TAG}" for model in models]
+    return ["analyze", name, *named, "--data", TAG, "--out", f"{OUT}/{name}", *extra.split()]
 
 
 def _expanded(words: list[str]) -> list[str]:
@@ -107,22 +105,26 @@ def keep(name: str, folder: Path, verb: str) -> None:
     found = json.loads((folder / f"{verb}.json").read_text(encoding="utf-8"))
     found["summary"] = [_summary(result) for result in found["results"]]
     if name == "kernel-size-hessian":
-        training_claims.name_by_setting(found, ROOT / "runs" / "kernel-size", "kernel_size")
+        analysis_tables.name_by_setting(found, ROOT / "runs" / "kernel-size", "kernel_size")
     else:
         shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{name}.png")
     if verb == "landscape":
         found["rows"] = [row for row in found["rows"] if abs(row["x"]) in (0, 1)
                          and abs(row["y"]) in (0, 1)]  # fmt: skip
     if name == "gates-epochs":
-        found["rows"] = training_claims.first_and_last(found["results"])
+        found["rows"] = analysis_tables.first_and_last(found["results"])
     kept = {key: found[key] for key in KEPT if key in found}
     text = json.dumps(kept, indent=1) + "\n"
     (MEASURED / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The single numbers of a result."""
-    return {key: value for key, value in result.items() if not isinstance(value, list | dict)}
+    """The single numbers of a result, accuracies among them."""
+    found = {key: value for key, value in result.items() if not isinstance(value, list | dict)}
+    for key, value in result.items():
+        if isinstance(value, dict) and "acc1_percent" in value:
+            found[f"{key}_percent"] = value["acc1_percent"]
+    return found
 
 
 def parts(name: str) -> dict[str, str]:
@@ -139,14 +141,13 @@ def parts(name: str) -> dict[str, str]:
     return {
         "command": run,
         "numbers": "\n".join(analysis_tables.table(name, found)) + f"\n\n{note}",
-        "claims": "\n".join(f"- {line}" for line in analysis_claims.claims(name, found)),
     }
 
 
 def _wrapped(text: str) -> str:
-    """A command as it was run, without the program's name, broken before its options."""
-    text = text.removeprefix("convattn ")
-    return text.replace(" --data", " \\\n    --data", 1) if len(text) > 88 else text
+    """A command as it was run, without the program's name, in lines of at most 100 characters."""
+    words = text.removeprefix("convattn ")
+    return " \\\n".join(textwrap.wrap(words, 98, subsequent_indent="    ", break_on_hyphens=False))
 
 
 def pages() -> dict[str, dict[str, Part]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from . import training_claims
-from .training_claims import mean, models_of, without
-
+TAG = "fashion_mnist"  # of the weights that the pages are about
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
 
@@ -25,7 +25,28 @@ def table(verb: str, found: Found) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value).removesuffix(f".{TAG}")
+
+
+def models_of(rows: Rows) -> dict[str, Rows]:
+    """Rows by model."""
+    groups: dict[str, Rows] = {}
+    for row in rows:
+        groups.setdefault(row["model"], []).append(row)
+    return groups
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean."""
+    kept = list(values)
+    return sum(kept) / len(kept)
+
+
+def without(*keys: str) -> Callable[[Found], Rows]:
+    """A table of the rows without some columns."""
+    return lambda found: [
+        {key: value for key, value in row.items() if key not in keys} for row in found["rows"]
+    ]
 
 
 def of_layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
@@ -44,17 +65,27 @@ def of_layers(rows: Rows, keys: tuple[str, ...]) -> Rows:
     return found
 
 
-def _groups(*by: str, values: tuple[str, ...], what: str) -> Callable[[Found], Rows]:
-    """Per group: how many, and of each value the mean and the range."""
+def _groups(
+    *by: str, values: tuple[str, ...], what: str, below: float | None = None
+) -> Callable[[Found], Rows]:
+    """Per group: how many, and of each value the mean and the range; of the last value also how
+    often it is below a number.
+    """
+
+    def line(names: tuple[Any, ...], rows: Rows) -> dict[str, Any]:
+        found = {**dict(zip(by, names, strict=True)), what: len(rows), **_ranges(rows, values)}
+        known = [row[values[-1]] for row in rows if row.get(values[-1]) is not None]
+        if below is not None and known:
+            found[f"{values[-1]} below {below:g}"] = (
+                f"{sum(value < below for value in known)} of {len(known)}"
+            )
+        return found
 
     def summarised(found: Found) -> Rows:
         groups: dict[tuple[Any, ...], Rows] = {}
         for row in found["rows"]:
             groups.setdefault(tuple(row[key] for key in by), []).append(row)
-        return [
-            {**dict(zip(by, names, strict=True)), what: len(rows), **_ranges(rows, values)}
-            for names, rows in groups.items()
-        ]
+        return [line(names, rows) for names, rows in groups.items()]
 
     return summarised
 
@@ -88,15 +119,24 @@ def _hessian_table(found: Found) -> Rows:
     return rows
 
 
+_SORTS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+
+
 def _robustness_table(found: Found) -> Rows:
-    names = list(dict.fromkeys(r["corruption"] for r in found["rows"]))
+    """Means over each sort of corruptions, in the order of the overall mean."""
+    clean = {entry["model"]: entry for entry in found["summary"]}
     rows = []
-    for name in names:
-        row: dict[str, Any] = {"corruption": name.replace("_", " ")}
-        for model, members in models_of(found["rows"]).items():
-            row[model] = mean(r["acc1_percent"] for r in members if r["corruption"] == name)
-        rows.append(row)
-    return rows
+    for model, members in models_of(found["rows"]).items():
+        row: dict[str, Any] = {"model": model, "clean": clean[model]["clean_percent"]}
+        for sort, names in _SORTS.items():
+            row[sort] = mean(r["acc1_percent"] for r in members if r["corruption"] in names)
+        rows.append({**row, "mean of 75": clean[model]["mean_percent"]})
+    return sorted(rows, key=lambda row: -row["mean of 75"])
 
 
 def _noise_table(found: Found) -> Rows:
@@ -107,13 +147,66 @@ def _noise_table(found: Found) -> Rows:
             continue
         key = (row["test"].replace("_", "-"), row["frequency_pi"])
         line = wanted.setdefault(key, {"test": key[0], "frequency (π)": key[1]})
-        line[f"`{row['model'].removesuffix('.digits')}`"] = row["acc1_percent"]
+        line[f"`{row['model'].partition('.')[0]}`"] = row["acc1_percent"]
     return list(wanted.values())
 
 
+def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
+    """One line for each series, one column for each value of a setting: mean (lowest to highest
+    seed).
+    """
+
+    def rows(found: Found) -> Rows:
+        lines: dict[str, dict[str, Any]] = {}
+        for row in found["rows"]:
+            name = row["others"].removeprefix(f"{others}=")
+            line = lines.setdefault(name, {others: name})
+            spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["seeds"] > 1 else ""
+            line[_heading(column, row[column])] = f"{row['acc1_percent']:.1f}{spread}"
+        return list(lines.values())
+
+    return rows
+
+
+def _heading(setting: str, value: Any) -> str:
+    return f"{100 * value:g} %" if setting == "fraction" else f"{setting} {value}"
+
+
+def first_and_last(results: Rows) -> Rows:
+    """Of runs with diagnostics: each layer's means over heads in the first and the last epoch."""
+    rows: Rows = []
+    for result in results:
+        epochs = [entry["epoch"] for entry in result["epochs"]]
+        for entry in result["epochs"]:
+            if entry["epoch"] in (min(epochs), max(epochs)):
+                rows.append(
+                    {
+                        "model": result["model"],
+                        "layer": entry["name"],
+                        "epoch": entry["epoch"],
+                        "gate": mean(entry["gates"]) if entry["gates"] else None,
+                        "nonlocality": mean(entry["nonlocality"]),
+                    }
+                )
+    return sorted(rows, key=lambda row: (row["model"], row["layer"], row["epoch"]))
+
+
+def name_by_setting(found: Found, sweep: Path, setting: str) -> None:
+    """Call the models of `RUNS/*seed0` by what sets them apart, e.g. "kernel size 3"."""
+    rows = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["rows"]
+    values = {row["run"]: row["settings"][setting] for row in rows if row["seed"] == 0}
+    label = setting.replace("_", " ")
+    names = {
+        result["model"]: f"{label} {values[run]}"
+        for result, run in zip(found["results"], sorted(values), strict=True)
+    }
+    for entry in (*found["rows"], *found["summary"]):
+        entry["model"] = names[entry["model"]]
+
+
 _TABLES: dict[str, Callable[[Found], Rows]] = {
-    "fourier": _groups("model", "kind", values=("high_frequency", "change"), what="units"),
-    "variance": _groups("model", "kind", values=("variance", "ratio"), what="units"),
+    "fourier": _groups("model", "kind", values=("high_frequency", "change"), what="units", below=0),
+    "variance": _groups("model", "kind", values=("variance", "ratio"), what="units", below=1),
     "lesion": _groups("model", "kind", values=("drop_percent",), what="units"),
     "filters": _filters_table,
     "specificity": _groups(
@@ -131,5 +224,5 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "noise": _noise_table,
     "kernel-size": without("model", "others"),
     "kernel-size-hessian": _hessian_table,
-    **training_claims.TABLES,
+    "sample-efficiency": _sweep_table("fraction", "model"),
 }

@@ -10,14 +10,26 @@ part in the choice. Prints what the record of the weights needs.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.small_data import ROOT, mean_interval
 from zoo.errors import ConfigError
 from zoo.files.local import sha256_file, write_text
 from zoo.files.manifest import read_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Student's t for a two-sided 95 % interval, by degrees of freedom.
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+
+
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval over seeds (Student's t), cut to 0 and 100 %."""
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    spread = _STUDENT[len(values) - 1] * math.sqrt(variance / len(values))
+    return mean, max(0.0, mean - spread), min(100.0, mean + spread)
 
 
 def read_runs(directories: list[Path]) -> list[dict[str, Any]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from zoo.catalog.registry import list_models
+from zoo.cli import cli
+from zoo.cli._references import other_weights
 
 MISSPELT = {
     "export": ("convit_tiyn", "--out", "nowhere"),
@@ -65,3 +69,29 @@ def test_the_shell_completes_models_data_and_recipes(words: str, wanted: list[st
     )
     assert wanted
     assert done.stdout.splitlines() == [f"plain,{name}" for name in wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "other"),
+    [
+        ("resnet_nano.digits", "fashion_mnist", "resnet_nano.fashion_mnist"),
+        ("resnet_nano.digits", "fashion_mnist:somewhere", "resnet_nano.fashion_mnist"),
+        ("resnet_nano.fashion_mnist", "fashion_mnist", ""),
+        ("resnet_nano.random", "fashion_mnist", ""),
+        ("resnet_nano.digits", "photographs", ""),
+        ("resnet_nano", "digits", ""),
+        ("timm:resnet10t.digits", "digits", ""),
+        ("classifier", "digits", ""),
+    ],
+)
+def test_weights_for_other_images_are_pointed_out(name: str, data: str, other: str) -> None:
+    remark = other_weights(name, data)
+    assert bool(remark) == bool(other)
+    assert other in remark
+
+
+def test_an_analysis_of_weights_for_other_images_says_so(tmp_path: Path) -> None:
+    words = ["analyze", "gates", "convit_nano.fashion_mnist", "--data", "digits", "--images", "2"]
+    found = CliRunner().invoke(cli, [*words, "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert "note: convit_nano.fashion_mnist was not trained on these images" in found.stderr

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.seeds import read_runs, summarize
-from benchmarks.small_data import mean_interval
-from benchmarks.small_data import summarize as summarize_sweep
+from benchmarks.seeds import mean_interval, read_runs, summarize
 from zoo.errors import ConfigError
 
 
@@ -51,23 +49,3 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(tmp_path: Path) -> N
     folders = [_write(tmp_path / "a", 0), _write(tmp_path / "b", 1, lr=2e-3)]
     with pytest.raises(ConfigError, match="differ in their seed alone"):
         read_runs(folders)
-
-
-def test_the_sweep_is_grouped_by_model_and_fraction() -> None:
-    rows = [
-        {
-            "settings": {"model": model},
-            "fraction": fraction,
-            "training_images": int(1000 * fraction),
-            "test": {"acc1_percent": 90.0 + seed},
-            "seconds": 2.0,
-        }
-        for model in ("b", "a")
-        for fraction in (1.0, 0.1)
-        for seed in (0, 1, 2)
-    ]
-    found = summarize_sweep(rows)
-    assert list(found) == ["b", "a"]
-    assert list(found["a"]) == [0.1, 1.0]
-    assert found["a"][0.1]["images"] == 100
-    assert found["a"][0.1]["acc1_percent"][0] == 91

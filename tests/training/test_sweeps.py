@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from zoo.files.fetch import BUNDLED
 from zoo.training.recipes import RECIPES
 from zoo.training.report import Reproduction, compare_with_release
 from zoo.training.start import create_start
-from zoo.training.sweep import GRIDS, get_grid, run_sweep
+from zoo.training.sweep import GRIDS, Grid, get_grid, run_sweep
 
 TRY = """
 model = "convit_nano"
@@ -47,11 +48,11 @@ def test_a_sweep_is_run_once_and_read_afterwards(tmp_path: Path) -> None:
     assert len(done) == len(set(done)) == 4
     rows = json.loads((tmp_path / "out" / "sweep.json").read_text())["rows"]
     assert rows == content["rows"]
-    assert rows[2]["settings"]["recipe.lr"] == 1e-3
+    assert rows[1]["settings"]["recipe.lr"] == 1e-3
     assert {"settings", "fraction", "seed", "run", "validation", "test"} <= rows[0].keys()
-    metrics = json.loads((tmp_path / "out" / rows[2]["run"] / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "out" / rows[1]["run"] / "metrics.json").read_text())
     assert metrics["recipe"]["lr"] == 1e-3
-    assert rows[2]["validation"] == metrics["validation"]
+    assert rows[1]["validation"] == metrics["validation"]
     times = [(tmp_path / "out" / run / "model.safetensors").stat().st_mtime_ns for run in done]
     table = CliRunner().invoke(cli, ["train", "--sweep", str(file), "--out", str(tmp_path / "out")])
     assert table.exit_code == 0, table.output
@@ -72,10 +73,56 @@ def test_shipped_grids_build(name: str) -> None:
 
 def test_the_small_data_sweep_gives_all_the_same_budget() -> None:
     jobs = [job for _, job in GRIDS["small-data"].jobs()]
-    assert len(jobs) == 4 * 4 * 3
+    assert len(jobs) == 4 * 6 * 3
     assert len({job.recipe.epochs for job in jobs}) == 1
     budgets = {round(job.planned.epochs * job.fraction) for job in jobs}
-    assert budgets == {RECIPES["small-data"].epochs}
+    assert budgets == {2}
+
+
+def test_a_sweep_that_is_stopped_compares_whole_seeds() -> None:
+    seeds = [job.recipe.seed for _, job in GRIDS["small-data"].jobs()]
+    assert seeds == sorted(seeds)
+
+
+def test_a_sweep_takes_an_image_size(tmp_path: Path) -> None:
+    (tmp_path / "grid.json").write_text('{"model": "resnet_nano", "img_size": [24, 16]}')
+    jobs = [job for _, job in get_grid(str(tmp_path / "grid.json")).jobs()]
+    assert {job.size for job in jobs} == {(24, 16)}
+
+
+def test_options_of_the_command_replace_those_of_the_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grids: list[Grid] = []
+
+    def run(grid: Grid, *_: object) -> dict[str, Any]:
+        grids.append(grid)
+        return {"rows": []}
+
+    monkeypatch.setattr("zoo.training.sweep.run_sweep", run)
+    words = ["train", "fcvit_nano", "--sweep", "drop-path", "--img-size", "24", "--fraction", "0.5"]
+    words += ["--seed", "7", "--lr", "3e-3", "--set", "weight_decay=0.2", "--out", str(tmp_path)]
+    found = CliRunner().invoke(cli, words)
+    assert found.exit_code == 0, found.output
+    job = next(job for _, job in grids[0].jobs())
+    assert (job.model, job.img_size, job.fraction) == ("fcvit_nano", 24, 0.5)
+    assert (job.recipe.seed, job.recipe.lr, job.recipe.weight_decay) == (7, 3e-3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (["--sweep", "drop-path", "--freeze", "backbone"], "--freeze"),
+        (["--sweep", "drop-path", "--config", "depth=2", "--export", "onnx"], "--config, --export"),
+        (["--reproduce", "convit_nano", "--lr", "1", "--data", "digits"], "--data, --lr"),
+        (["convit_nano", "--data", "digits", "--probe", "knn", "--epochs", "3"], "--epochs"),
+    ],
+)
+def test_what_a_mode_would_ignore_is_refused(words: list[str], idle: str, tmp_path: Path) -> None:
+    found = CliRunner().invoke(cli, ["train", *words, "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert f"Error: {idle} would have no effect" in found.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,26 @@ class ModelReference(click.ParamType):
         return _matching(list_models(), incomplete)
 
 
+def other_weights(name: str, data: str) -> str:
+    """A remark where these weights were not trained on the data, but others of the model were.
+
+    Args:
+        name: of the weights, "resnet_nano.digits"; of other models, whatever they are called.
+        data: specification of the images.
+    """
+    from ..training.start import tag_of
+
+    model, _, tag = name.partition(".")
+    other = f"{model}.{tag_of(data)}"
+    if (
+        tag in ("", "random")
+        or other == name
+        or other not in list_models(with_tags=True, pretrained=True)
+    ):
+        return ""
+    return f"{name} was not trained on these images; {other} was"
+
+
 def complete_data(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -17,7 +17,7 @@ import click
 from ..files.json_text import to_json
 from ._console import LazyGroup
 from ._options import SEED, model_options, say, unreadable_option
-from ._references import ModelReference, complete_data
+from ._references import ModelReference, complete_data, other_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,7 +117,9 @@ class Request:
         """A model as the options say. Raises: NoWeightsError, ConfigError."""
         from ..factory.create import load_model
 
-        return load_model(reference, self.weights, self.init, **self.keywords)
+        model = load_model(reference, self.weights, self.init, **self.keywords)
+        say(other_weights(model.pretrained_cfg.name, self.data))
+        return model
 
     def name(self, reference: str, name: str, seen: set[str]) -> str:
         """The model's name; with the reference's last part if two models share it."""

@@ -19,10 +19,11 @@ from ._options import (
     like_option,
     model_options,
     provider_option,
+    say,
     trust_option,
     unreadable_option,
 )
-from ._references import ModelReference, complete_data
+from ._references import ModelReference, complete_data, other_weights
 
 if TYPE_CHECKING:
     from ..data.dataset import ImageDataset
@@ -102,6 +103,7 @@ def evaluate_command(
     corrupted = data.partition(":")[0].endswith("-c")
     _check_usage(corrupted, out, plots, options)
     predictor = _open(model, options)
+    say(other_weights(predictor.name, data))
     result = _about(model, predictor, options)
     how = provenance(options["seed"] if options["mc_samples"] else None)
     folder = (out or Path()) / _folder(predictor.name)

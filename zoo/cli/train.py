@@ -80,8 +80,8 @@ def _refuse_idle_options() -> None:
         idle = [parameter.opts[0] for parameter in given if parameter.name not in taken]
         if idle:
             raise click.UsageError(
-                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave it out, or "
-                "train without that option (docs/training.md)"
+                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave out one or "
+                "the other"
             )
 
 
