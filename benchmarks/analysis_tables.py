@@ -119,6 +119,21 @@ def _hessian_table(found: Found) -> Rows:
     return rows
 
 
+_RINGS = {"trained weights": 0, "one step": 1, "corners": 2}
+
+
+def _landscape_table(found: Found) -> Rows:
+    """NLL, accuracy and half the sum of squares at the middle, and means around it."""
+    rows = []
+    for model, members in models_of(found["rows"]).items():
+        for ring, steps in _RINGS.items():
+            points = [r for r in members if abs(r["x"]) + abs(r["y"]) == steps]
+            keys = ("nll", "acc1_percent", "half_squares")
+            means = {key: mean(r[key] for r in points if r[key] is not None) for key in keys}
+            rows.append({"model": model, "at": ring, **means})
+    return rows
+
+
 _SORTS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
@@ -218,7 +233,7 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "similarity": lambda f: of_layers(
         f["rows"], ("query_similarity", "head_similarity", "entropy", "top_share")
     ),
-    "landscape": without("nll_error"),
+    "landscape": _landscape_table,
     "hessian": _hessian_table,
     "robustness": _robustness_table,
     "noise": _noise_table,
