@@ -303,7 +303,7 @@ def run_sweep_command(model: str, options: dict[str, Any]) -> None:
 
 
 def sweep_table(rows: list[dict[str, Any]]) -> str:
-    """One line for each setting and fraction: mean over the seeds, and the range."""
+    """One line for each setting and fraction: mean over the seeds, and of several the range."""
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for row in rows:
         key = ", ".join(f"{k}={v}" for k, v in row["settings"].items()) or "as registered"
@@ -323,4 +323,5 @@ def _mean(group: list[dict[str, Any]], part: str) -> str:
     found = [row[part]["acc1_percent"] for row in group if row[part] is not None]
     if not found:
         return "-"
-    return f"{sum(found) / len(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+    spread = f" ({min(found):.1f} to {max(found):.1f})" if len(found) > 1 else ""
+    return f"{sum(found) / len(found):.1f}{spread}"

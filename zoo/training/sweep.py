@@ -85,7 +85,7 @@ def _directory(settings: Settings, job: Job) -> str:
     unseeded = replace(job, recipe=replace(job.recipe, seed=0), fraction=1.0).to_dict()
     digest = hashlib.sha256(json.dumps([unseeded, dict(settings)]).encode()).hexdigest()[:6]
     share = f"{100 * job.fraction:g}".replace(".", "_")
-    return f"{tag_of(job.model)}-{digest}-{share}percent-seed{job.recipe.seed}"
+    return f"{tag_of(job.model.replace(':', '_'))}-{digest}-{share}percent-seed{job.recipe.seed}"
 
 
 Settings = Mapping[str, Any]
