@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ._options import SEED, ImageSize, json_or_text, unreadable_option
 from ._references import complete_data, complete_recipe
 
+if TYPE_CHECKING:
+    from ..training.machine import Machine
+
+# Options that change one field of the recipe each.
+RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
+# Options that say how this computer takes part.
+MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
+# What each other mode than a single training takes beside --out and --json.
+_RUN = ("resume", "overwrite", "export", "diagnostics", "tensorboard")
+_TAKEN = {
+    "sweep": {
+        "model", "data", "recipe", "fields", "img_size", "fraction", "resume",
+        *RECIPE_FIELDS, *MACHINE_FIELDS,
+    },
+    "reproduce": {"model", "recipe", "epochs", *_RUN, *MACHINE_FIELDS},
+    "probe": {
+        "model", "data", "img_size", "finetune_from", "from_scratch", "fraction", "on_unreadable",
+    },
+}  # fmt: skip
 _OPTIONS = (
     click.option(
         "--data",
@@ -81,6 +100,35 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def refuse_idle_options() -> None:
+    """Raise click.UsageError for options that would be dropped in silence."""
+    context = click.get_current_context()
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is command_line
+    ]
+    modes = [parameter for parameter in given if parameter.name in _TAKEN]
+    if len(modes) > 1:
+        raise click.UsageError("give one of --sweep, --reproduce and --probe")
+    if modes:
+        taken = {*_TAKEN[str(modes[0].name)], modes[0].name, "out", "as_json"}
+        idle = [parameter.opts[0] for parameter in given if parameter.name not in taken]
+        if idle:
+            raise click.UsageError(
+                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave out one or "
+                "the other"
+            )
+
+
+def machine_of(options: dict[str, Any]) -> Machine:
+    """How this computer takes part."""
+    from ..training.machine import Machine
+
+    return Machine(**{name: options[name] for name in MACHINE_FIELDS})
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:

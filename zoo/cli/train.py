@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..files.json_text import to_json
-from ._console import table
 from ._options import say
 from ._references import ModelReference
-from ._training_options import key_values, training_options
+from ._sweep import run_sweep_command
+from ._training_options import (
+    RECIPE_FIELDS,
+    key_values,
+    machine_of,
+    refuse_idle_options,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from ..training.job import Job, TrainingResult
-    from ..training.machine import Machine
-
-
-# Options that change one field of the recipe each.
-RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
-# Options that say how this computer takes part.
-MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
-# What each other mode than a single training takes beside --out and --json.
-_RUN = ("resume", "overwrite", "export", "diagnostics", "tensorboard")
-_TAKEN = {
-    "sweep": {
-        "model", "data", "recipe", "fields", "img_size", "fraction", "resume",
-        *RECIPE_FIELDS, *MACHINE_FIELDS,
-    },
-    "reproduce": {"model", "recipe", "epochs", *_RUN, *MACHINE_FIELDS},
-    "probe": {
-        "model", "data", "img_size", "finetune_from", "from_scratch", "fraction", "on_unreadable",
-    },
-}  # fmt: skip
 
 
 @click.command("train")
@@ -49,7 +35,7 @@ def train_command(model: str, **options: Any) -> None:
     `accelerate launch` and `torchrun` run the same command on many GPUs: a step has the same images
     however many processes share it.
     """
-    _refuse_idle_options()
+    refuse_idle_options()
     if options["sweep"]:
         run_sweep_command(model, options)
         return
@@ -61,28 +47,6 @@ def train_command(model: str, **options: Any) -> None:
         _probe(job, options)
         return
     _finish(_train(job, options), job, options)
-
-
-def _refuse_idle_options() -> None:
-    """Raise click.UsageError for options that would be dropped in silence."""
-    context = click.get_current_context()
-    command_line = click.core.ParameterSource.COMMANDLINE
-    given = [
-        parameter
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is command_line
-    ]
-    modes = [parameter for parameter in given if parameter.name in _TAKEN]
-    if len(modes) > 1:
-        raise click.UsageError("give one of --sweep, --reproduce and --probe")
-    if modes:
-        taken = {*_TAKEN[str(modes[0].name)], modes[0].name, "out", "as_json"}
-        idle = [parameter.opts[0] for parameter in given if parameter.name not in taken]
-        if idle:
-            raise click.UsageError(
-                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave out one or "
-                "the other"
-            )
 
 
 def make_job(model: str, options: dict[str, Any]) -> Job:
@@ -128,12 +92,6 @@ def _speaks() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _machine(options: dict[str, Any]) -> Machine:
-    from ..training.machine import Machine
-
-    return Machine(**{name: options[name] for name in MACHINE_FIELDS})
-
-
 def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
     """Train and export. Returns: None for a run that was finished before."""
     from ..training.baseline import baseline_of
@@ -153,7 +111,7 @@ def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
         result = train_model(
             job,
             out,
-            machine=_machine(options),
+            machine=machine_of(options),
             watch=watch,
             resume=options["resume"],
             overwrite=options["overwrite"],
@@ -271,57 +229,3 @@ def _probe(job: Job, options: dict[str, Any]) -> None:
         click.echo(to_json(found.to_dict(), indent=2))
         return
     click.echo(found.summary())
-
-
-def run_sweep_command(model: str, options: dict[str, Any]) -> None:
-    """Run the grid that the options name; what else is given replaces its own."""
-    from ..training.sweep import get_grid, run_sweep
-
-    grid = get_grid(options["sweep"])
-    own = {name: options[name] for name in ("data", "recipe", "img_size")}
-    own["model"] = model
-    grid = replace(grid, **{key: value for key, value in own.items() if value})
-    fields = {name: options[name] for name in RECIPE_FIELDS if name != "seed"}
-    fields = {key: value for key, value in fields.items() if value is not None}
-    grid = replace(grid, set={**grid.set, **key_values(options["fields"]), **fields})
-    if options["seed"] is not None:
-        grid = replace(grid, seeds=(options["seed"],))
-    if options["fraction"] < 1:
-        grid = replace(grid, fractions=(options["fraction"],))
-    machine = _machine(options)
-
-    def on_run(done: int, total: int, row: dict[str, Any]) -> None:
-        found = row.get("error") or f"validation {row['validation']['acc1_percent']:.1f} %"
-        click.echo(f"{done}/{total}  {row['run']}  {found}", err=True)
-
-    content = run_sweep(grid, options["out"], machine, on_run)
-    if options["as_json"]:
-        click.echo(to_json(content, indent=2))
-        return
-    click.echo(sweep_table(content["rows"]))
-    click.echo(f"wrote {options['out']}/sweep.json")
-
-
-def sweep_table(rows: list[dict[str, Any]]) -> str:
-    """One line for each setting and fraction: mean over the seeds, and of several the range."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for row in rows:
-        key = ", ".join(f"{k}={v}" for k, v in row["settings"].items()) or "as registered"
-        groups.setdefault((key, row["fraction"]), []).append(row)
-    lines = [
-        (key, f"{100 * fraction:g} %", str(len(group)), *(_mean(group, p) for p in _PARTS))
-        for (key, fraction), group in groups.items()
-    ]
-    header = ("settings", "images", "seeds", *_PARTS)
-    return table(header, lines, right=(1, 2, 3, 4))
-
-
-_PARTS = ("validation", "test")
-
-
-def _mean(group: list[dict[str, Any]], part: str) -> str:
-    found = [row[part]["acc1_percent"] for row in group if row[part] is not None]
-    if not found:
-        return "-"
-    spread = f" ({min(found):.1f} to {max(found):.1f})" if len(found) > 1 else ""
-    return f"{sum(found) / len(found):.1f}{spread}"
