@@ -100,6 +100,11 @@ def export_model(
     """
     spec = spec or ExportSpec()
     _check_request(formats, precisions, serving)
+    if (calibration or data) and not any(name.startswith("int8") for name in precisions):
+        raise ConfigError(
+            "data and calibration are images for int8 files, and none is asked for; add the "
+            "precision int8 or int8-static, or leave them out"
+        )
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)

@@ -58,6 +58,8 @@ class ExportSpec:
                 "writes 18 for any other; 23 is the first with an operator for attention",
                 code="opset",
             )
+        if self.whole_strides and not self.dynamic_size:
+            raise ConfigError("whole_strides is about images of any size; it needs dynamic_size")
 
 
 FORMATS = {

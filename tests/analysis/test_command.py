@@ -168,3 +168,19 @@ def test_every_analysis_has_help_and_a_page() -> None:
         assert result.exit_code == 0
         assert "--json" in result.stdout
         assert f"convattn analyze {verb}" in (pages / f"{verb}.md").read_text(), verb
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (("landscape", "--grid", "3"), 9),
+        (("hessian", "--batches", "1", "--top", "2", "--max-iterations", "2"), 2),
+        (("noise", "--bands", "3"), 9),
+    ],
+)
+def test_what_is_asked_for_wins_over_fast(
+    words: tuple[str, ...], rows: int, tmp_path: Path
+) -> None:
+    verb, *options = words
+    found = _run(verb, "resnet_nano", "--data", "digits", *FEW, *options, "--out", tmp_path)
+    assert len(json.loads(found.stdout)["rows"]) == rows

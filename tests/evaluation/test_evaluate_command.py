@@ -197,6 +197,13 @@ def test_exported_files_have_no_dropout_to_sample(
     assert "MC dropout off" in capsys.readouterr().err
 
 
+def test_sampling_runs_on_no_provider(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("evaluate", "resnet_nano", "--data", "digits", "--mc-samples", "2")
+    assert run(*words, "--provider", "openvino") == 3
+    assert run(*words, "--like", "convit_nano") == 3
+    assert capsys.readouterr().err.count("--provider and --like are not for") == 2
+
+
 def test_lists_of_numbers_stand_on_one_line() -> None:
     value = {"a": [1, 2.5, -3e-7], "b": [[1, 2], [3, 4]], "c": ["x", "y"], "d": []}
     text = compact_json(value)

@@ -147,6 +147,20 @@ def test_images_of_other_classes_judge_no_int8(scans: Path, tmp_path: Path) -> N
         export.export_model(model, tmp_path / "out", ["onnx"], precisions=["int8"], data=scans)
 
 
+@pytest.mark.parametrize("option", ["--data", "--calibration"])
+def test_images_for_int8_without_int8_are_refused(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--precision", "float16", option, str(tmp_path))
+    assert run_export(tmp_path / "out", *options) == 3
+    assert "images for int8 files, and none is asked for" in capsys.readouterr().err
+    words = ["bundle", "convit_nano", "--out", str(tmp_path / "out"), "--data", "digits"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--no-quantized"])
+    assert "give it or --no-quantized" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_calibration_on_a_folder_that_is_not_there_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 import export
 from export.runtime.opening import open_session
 from export.spec import ExportSpec
+from zoo.errors import ConfigError
 from zoo.errors import InputError
 
 from .test_export import one_block
@@ -67,3 +68,8 @@ def test_a_file_of_a_fixed_size_takes_no_other(
     """A trace has the size of its example in it and answers others wrongly, or not at all."""
     with pytest.raises(InputError, match="batch, 3, 32, 32"):
         open_session(exported / file).run(image(height, width))
+
+
+def test_whole_strides_of_one_size_are_refused() -> None:
+    with pytest.raises(ConfigError, match="needs dynamic_size"):
+        ExportSpec(whole_strides=True)

@@ -42,7 +42,9 @@ def _loss_batches(request: Request, clean: bool, count: int, fast: int) -> tuple
 
 @click.command("landscape")
 @analysis_options(part="train")
-@click.option("--grid", default=21, show_default=True, help="Points per side, odd; --fast: 7.")
+@click.option(
+    "--grid", type=click.IntRange(3), help="Points per side, odd. Default: 21; with --fast 7."
+)
 @click.option("--extent", default=1.0, show_default=True, help="The plane is [-extent, extent]^2.")
 @click.option(
     "--norm",
@@ -56,7 +58,7 @@ def _loss_batches(request: Request, clean: bool, count: int, fast: int) -> tuple
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 def landscape_command(
     request: Request,
-    grid: int,
+    grid: int | None,
     extent: float,
     norm: str,
     weight_decay: float,
@@ -76,7 +78,7 @@ def landscape_command(
 
     out = make_directory(request.out)
     batches_of, what, images = _loss_batches(request, clean, 512, 32)
-    count = 7 if request.fast else grid
+    count = grid or (7 if request.fast else 21)
     settings = LandscapeSettings(
         count, extent, norm, weight_decay=weight_decay, seed=request.seed, workers=workers,
         data=what,
@@ -101,22 +103,22 @@ def _duration(seconds: float) -> str:
 
 @click.command("hessian")
 @analysis_options(part="train", batch_size=32)
-@click.option("--batches", default=16, show_default=True, type=click.IntRange(1), help="At most.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Of each batch.")
+@click.option("--batches", type=click.IntRange(1), help="At most. Default: 16; with --fast 4.")
+@click.option("--top", type=click.IntRange(1), help="Of each batch. Default: 5; with --fast 1.")
 @click.option("--tolerance", default=1e-3, show_default=True, help="Relative change to stop at.")
-@click.option("--max-iterations", default=100, show_default=True, type=click.IntRange(2))
+@click.option("--max-iterations", type=click.IntRange(2), help="Default: 100; with --fast 20.")
 @click.option(
-    "--density-steps", default=40, show_default=True, help="Lanczos steps; 0: no density."
+    "--density-steps", type=int, help="Lanczos steps; 0: no density. Default: 40; with --fast 0."
 )
 @_decay
 @_clean
 def hessian_command(
     request: Request,
-    batches: int,
-    top: int,
+    batches: int | None,
+    top: int | None,
     tolerance: float,
-    max_iterations: int,
-    density_steps: int,
+    max_iterations: int | None,
+    density_steps: int | None,
     weight_decay: float,
     clean: bool,
 ) -> None:
@@ -125,13 +127,20 @@ def hessian_command(
     """
     from ..analysis.hessian import HessianSettings, hessian_spectrum, plot_hessian
 
-    if request.fast:
-        batches, top, max_iterations, density_steps = min(batches, 4), 1, 20, 0
+    fast = request.fast
+    batches = batches or (4 if fast else 16)
+    if fast:
         request = replace(request, batch_size=min(request.batch_size, 16))
     count = batches * request.batch_size
     batches_of, what, images = _loss_batches(request, clean, count, count)
     settings = HessianSettings(
-        top, weight_decay, tolerance, max_iterations, density_steps, seed=request.seed, data=what
+        top or (1 if fast else 5),
+        weight_decay,
+        tolerance,
+        max_iterations or (20 if fast else 100),
+        (0 if fast else 40) if density_steps is None else density_steps,
+        seed=request.seed,
+        data=what,
     )
     results = []
     for name, model in request.load():

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ._options import provider_option, trust_option
+from ._options import provider_option, say, trust_option
+from ._references import other_weights
 from .analyze import Request, analysis_options, finish, steps
 
 
@@ -16,11 +17,14 @@ def _predictors(request: Request, provider: str, trust_code: bool) -> Iterator[t
     from ..evaluation.predictor import Predictor
     from .predict import load_predictor
 
+    if request.init is not None and provider != "cpu":
+        raise click.UsageError("--provider is for exported files, --init for models; give one")
     seen: set[str] = set()
     for reference in request.models:
-        if kind_of(reference) == "file" or request.init is None:
+        if request.init is None:
             given = {"keywords": request.keywords, "weights": request.weights}
             predictor = load_predictor(reference, provider, trust_code=trust_code, **given)
+            say(other_weights(predictor.name, request.data))
         else:
             predictor = Predictor.from_model(request.load_one(reference))
         what = predictor.name
@@ -32,12 +36,12 @@ def _predictors(request: Request, provider: str, trust_code: bool) -> Iterator[t
 @click.command("noise")
 @analysis_options()
 @click.option("--eps", default=0.7, show_default=True, help="Amplitude, on normalised pixels.")
-@click.option("--bands", default=11, show_default=True, type=click.IntRange(2), help="0 to π.")
+@click.option("--bands", type=click.IntRange(2), help="0 to π. Default: 11; with --fast 6.")
 @click.option("--width", default=0.2, show_default=True, help="Half width of a band, radians.")
 @provider_option()
 @trust_option()
 def noise_command(
-    request: Request, eps: float, bands: int, width: float, provider: str, trust_code: bool
+    request: Request, eps: float, bands: int | None, width: float, provider: str, trust_code: bool
 ) -> None:
     """Accuracy under noise of one frequency band (How Do Vision Transformers Work?, fig. 2b), and
     on low-pass and high-pass images. Takes .onnx, .pt and .pt2 files too.
@@ -49,7 +53,7 @@ def noise_command(
     from ..data.dataset import in_classes_of
 
     images = request.dataset(128, 1024)
-    count = min(bands, 6) if request.fast else bands
+    count = bands or (6 if request.fast else 11)
     frequencies = tuple(k / (count - 1) for k in range(count))
     settings = NoiseSettings(frequencies, eps, width, request.seed)
     results = []

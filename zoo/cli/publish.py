@@ -76,6 +76,8 @@ def bundle_command(
     """
     from export.publishing.bundle import measured_metrics, write_bundle
 
+    if data and not quantized:
+        raise click.UsageError("--data is what int8 is judged on; give it or --no-quantized")
     from ..catalog.references import is_registered
     from .export import load_for_export
     from .verify import parity_table
