@@ -11,8 +11,7 @@ import torch
 import export
 from export.runtime.opening import open_session
 from export.spec import ExportSpec
-from zoo.errors import ConfigError
-from zoo.errors import InputError
+from zoo.errors import ConfigError, InputError
 
 from .test_export import one_block
 
