@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,8 +12,6 @@ from click.shell_completion import CompletionItem
 from ..catalog._data_sets import DATA_SETS
 from ..catalog.references import kind_of
 from ..catalog.registry import get_record, list_models
-
-Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class ModelReference(click.ParamType):

@@ -151,10 +151,8 @@ def _open(reference: str, options: dict[str, Any]) -> Predictor:
         settings = {"like": options["like"]} if options["like"] else None
         return load_predictor(reference, options["provider"], settings, **given)
     if kind_of(reference) == "file" or options["provider"] != "cpu" or options["like"]:
-        raise ConfigError(
-            "exported files have MC dropout off; --mc-samples needs a model, which --provider and "
-            "--like are not for"
-        )
+        text = "exported files have MC dropout off; --mc-samples needs a model, which"
+        raise ConfigError(f"{text} --provider and --like are not for")
     import torch
 
     from ..evaluation.predictor import Predictor
