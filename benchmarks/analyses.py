@@ -60,6 +60,7 @@ TRAININGS: dict[str, tuple[str, str]] = {
     "buildup": ("buildup", "buildup alternet_nano --data digits --epochs 8"),
     "gates-epochs": ("gates", "gates runs/convit_nano-1 runs/hdvw_vit_nano-0 --data digits"),
     "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
+    "ablation": ("sweep", "sweep runs/convit-ablation --part test"),
     "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),
     "kernel-size-hessian": ("sweep", "hessian runs/kernel-size/*seed0 --data digits "
                             "--batches 6 --batch-size 16 --top 1 --max-iterations 30"),

@@ -183,6 +183,20 @@ def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
     return rows
 
 
+def _ablation(found: Found) -> Rows:
+    """The rows as the paper calls them, a to g, with the keywords that make them."""
+    return [
+        {
+            "row": letter,
+            "keywords": "as registered" if row["settings"] == "default" else row["settings"],
+            "test, %": row["acc1_percent"],
+            "lowest to highest seed": f"{row['low']:.1f} to {row['high']:.1f}",
+            "seeds": row["seeds"],
+        }
+        for letter, row in zip("abcdefg", found["rows"], strict=False)
+    ]
+
+
 def _heading(setting: str, value: Any) -> str:
     return f"{100 * value:g} %" if setting == "fraction" else f"{setting} {value}"
 
@@ -239,5 +253,6 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "noise": _noise_table,
     "kernel-size": without("model", "others"),
     "kernel-size-hessian": _hessian_table,
+    "ablation": _ablation,
     "sample-efficiency": _sweep_table("fraction", "model"),
 }

@@ -166,7 +166,9 @@ def sweep_study(
 def _points(
     rows: Sequence[SweepRow], setting: str, others: Sequence[str], part: str
 ) -> list[SweepPoint]:
-    """Seeds averaged; series by series, each in the order of the values. Raises: AnalysisError."""
+    """Seeds averaged; series by series, each in the order of the values: numbers by size, others as
+    they come. Raises: AnalysisError.
+    """
     groups: dict[tuple[str, str], list[float]] = {}
     values: dict[str, Any] = {}
     for row in rows:
@@ -180,8 +182,9 @@ def _points(
         SweepPoint(values[key], series, sum(a) / len(a), min(a), max(a), len(a))
         for (series, key), a in groups.items()
     ]
-    order = list(dict.fromkeys(point.others for point in points))
-    points.sort(key=lambda point: (order.index(point.others), _order(point.value)))
+    series_order = list(dict.fromkeys(point.others for point in points))
+    order = sorted(values.values(), key=lambda v: float(v) if _is_number(v) else math.inf)
+    points.sort(key=lambda point: (series_order.index(point.others), order.index(point.value)))
     return points
 
 
@@ -217,10 +220,6 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _order(value: Any) -> tuple[float, str]:
-    return (float(value) if _is_number(value) else math.inf, _text(value))
 
 
 def plot_sweeps(results: Sequence[SweepResult], path: str | Path) -> None:

@@ -103,6 +103,7 @@ class Grid:
         grid: setting -> values; all combinations follow the rows.
         fractions: of the training images (`Job.fraction`).
         seeds: each row runs once for each.
+        one_seed_from: fractions from this one on run with the first seed only.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Grid:
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     fractions: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0, 1, 2)
+    one_seed_from: float = math.inf
 
     def settings(self) -> Iterator[Settings]:
         """The rows, then all combinations of the grid."""
@@ -131,7 +133,8 @@ class Grid:
         for seed, settings, fraction in itertools.product(
             self.seeds, list(self.settings()), self.fractions
         ):
-            yield settings, self._job(settings, fraction, seed)
+            if seed == self.seeds[0] or fraction < self.one_seed_from:
+                yield settings, self._job(settings, fraction, seed)
 
     def _job(self, settings: Settings, fraction: float, seed: int) -> Job:
         own = {key[7:]: value for key, value in settings.items() if key.startswith("recipe.")}
@@ -168,6 +171,7 @@ _ALL = (
             for name in ("convit_nano", "hdvw_vit_nano", "resnet_nano", "alternet_nano")
         ),
         fractions=(0.005, 0.01, 0.05, 0.1, 0.3, 1.0),
+        one_seed_from=0.3,
         **_CLOTHES,
     ),
     Grid(
