@@ -57,6 +57,8 @@ def pin_command(model: str | None, update: bool, remove: bool, as_json: bool) ->
     from ..files.fetch import pin_on_first_use, update_pin
     from ..files.pins import lock_file, read_pins, remove_pin
 
+    if update and remove:
+        raise click.UsageError("give one of --update and --remove")
     if model is None:
         pins = list(read_pins().values())
         if update or remove:
@@ -145,7 +147,9 @@ def verify_command(as_json: bool) -> None:
 @click.argument("model", required=False)
 @click.option("--partial", is_flag=True, help="Partial downloads that killed processes left.")
 def remove_command(model: str | None, partial: bool) -> None:
-    """Delete the cached files of MODEL: one version by name, or a repository ORG/NAME."""
+    """Delete the cached files of MODEL: one version by name, a repository ORG/NAME, or one of its
+    commits, ORG/NAME@REVISION.
+    """
     from ..files.cache import remove_cached, remove_partial
 
     if (model is None) != partial:

@@ -14,7 +14,7 @@ from ._references import ModelReference
 @click.command("gallery")
 @click.argument("models", type=ModelReference(), nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
-@click.option("--samples", metavar="PATH", help="Images to offer: a file, or a folder of them.")
+@click.option("--samples", metavar="PATH", help="Images to offer, ten at most: a file or a folder.")
 @click.option("--runtime", metavar="FILE", help="Tarball of onnxruntime-web; default: npm's.")
 @click.option("--smallest", is_flag=True, help="Pack the runtime 4 % smaller, in half a minute.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")

@@ -134,6 +134,10 @@ _LONG = 400  # characters of a nested value that are shown whole
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info_command(model: str, keywords: dict[str, Any], as_json: bool) -> None:
     """Show everything known about MODEL: any reference, an exported file, or a file of weights."""
+    if keywords and (kind_of(model) in ("name", "file") or os.path.isfile(model)):
+        raise click.UsageError(
+            f"--set changes nothing in what is known about {model}; leave it out"
+        )
     facts = _registered_facts(model) if kind_of(model) == "name" else _other_facts(model, keywords)
     if as_json:
         click.echo(to_json(facts, indent=2))

@@ -65,6 +65,8 @@ def from_pretrained(name: str, revision: str = "main", **overrides: Any) -> nn.M
         >>> model = zoo.from_pretrained("org/convit_nano", revision="v1.0.0").eval()
     """
     kind = kind_of(name)
+    if "@" in name and revision != "main":
+        raise ConfigError(f"{name!r} names a revision already; got revision {revision!r} besides")
     if kind == "hf-hub" or (kind == "directory" and not Directory(name).exists()):
         place = Repository.find(f"{name}@{revision}" if "@" not in name else name)
         place.require_manifest()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..catalog.records import ModelRecord
 from ..catalog.references import kind_of
-from ..catalog.registry import get_record
+from ..catalog.registry import get_record, split_reference
 from ..catalog.tables import read_labels
 from ..catalog.weights_records import WeightsRecord
 from ..errors import ConfigError, IncompatibleWeightsError, IntegrityError, NoWeightsError
@@ -77,7 +77,7 @@ def _registered(name: str, pretrained: bool, overrides: Overrides) -> Blueprint:
     record = get_record(name)
     overrides = record.own_keywords(overrides)
     if not pretrained:
-        return of_record(record, overrides)
+        return of_named(name, record, overrides)
     if record.selected is None and record.checkpoint is not None:
         raise NoWeightsError(record.checkpoint.how_to_import, code="import_first")
     if record.selected is None:
@@ -87,6 +87,15 @@ def _registered(name: str, pretrained: bool, overrides: Overrides) -> Blueprint:
             f"{record.name} --data digits --out run/`, or pass pretrained=False"
         )
     return _published(record, record.selected, overrides)
+
+
+def of_named(name: str, record: ModelRecord, overrides: Overrides) -> Blueprint:
+    """A registered architecture with random weights: with the shape, the input and the labels of
+    those that `name` names by their tag, as in timm.
+    """
+    if record.selected is None or split_reference(name)[1] is None:
+        return of_record(record, overrides)
+    return _shaped(record, record.selected, overrides)
 
 
 def of_record(record: ModelRecord, overrides: Overrides) -> Blueprint:
@@ -108,17 +117,12 @@ def of_record(record: ModelRecord, overrides: Overrides) -> Blueprint:
 def _published(record: ModelRecord, weights: WeightsRecord, overrides: Overrides) -> Blueprint:
     """A registered architecture with the weights of a record."""
     check_architecture(weights, record)
-    trained = {**weights.overrides}
-    overrides = at_training_size(record, trained, overrides)
-    plan = of_record(record, {**trained, **overrides})
-    usual = {**record.config, **trained}.get("num_classes", 1000)
+    plan = _shaped(record, weights, at_training_size(record, weights.overrides, overrides))
     described = replace(
         plan.described,
         tag=weights.tag,
         version=weights.version,
         sha256=weights.sha256,
-        input=input_of(weights.input or record.input, {**record.config, **trained, **overrides}),
-        labels=read_labels(weights.labels) if plan.described.num_classes == usual else (),
         licence=weights.licence or record.family.licence.weights,
     )
     return replace(
@@ -128,6 +132,19 @@ def _published(record: ModelRecord, weights: WeightsRecord, overrides: Overrides
         what=weights.name,
         adapt=bool(overrides),
     )
+
+
+def _shaped(record: ModelRecord, weights: WeightsRecord, overrides: Overrides) -> Blueprint:
+    """A registered architecture as weights of it want it, with random ones."""
+    config = {**weights.overrides, **overrides}
+    plan = of_record(record, config)
+    usual = {**record.config, **weights.overrides}.get("num_classes", 1000)
+    described = replace(
+        plan.described,
+        input=input_of(weights.input or record.input, {**record.config, **config}),
+        labels=read_labels(weights.labels) if plan.described.num_classes == usual else (),
+    )
+    return replace(plan, described=described)
 
 
 def check_architecture(weights: WeightsRecord, record: ModelRecord) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..catalog.names import check_names
+from ..catalog.references import split_hub_reference
 from ..catalog.registry import families, get_record
 from ..catalog.weights_records import WeightsRecord
 from ..errors import ConfigError, UnknownModelError, ZooError
@@ -70,19 +70,26 @@ def remove_cached(reference: str) -> int:
     """Delete the cached files of a model or repository; pins stay.
 
     Args:
-        reference: ``ARCH[.TAG][@X.Y.Z]`` for one commit, ``org/name`` for a whole repository.
+        reference: ``ARCH[.TAG][@X.Y.Z]`` or ``org/name@REVISION`` for one commit, ``org/name`` for
+            a whole repository.
     Returns: bytes freed. Raises: UnknownModelError if nothing of it is cached, ConfigError.
     """
-    repo, commit = _place_in_hub(reference)
-    found = [f for f in list_cache() if f.repo == repo and commit in ("", f.commit)]
+    repo, revision = _place_in_hub(reference)
+    known = [file for file in list_cache() if file.repo == repo]
+    commit = _cached_commit(known, repo, revision)
+    found = [file for file in known if commit in ("", file.commit)]
     if not found:
         text = f"nothing of {reference!r} is in the cache; `convattn cache list` shows what is"
         raise UnknownModelError(text, code="not_cached")
+    snapshots = [p for p in _hub_folder(repo).glob("snapshots/*") if commit not in ("", p.name)]
+    shared = {place.resolve() for snapshot in snapshots for place in snapshot.rglob("*")}
+    freed = 0
     for file in found:
-        for part in (file.place.resolve(), file.place):
+        blob = file.place.resolve()
+        freed += 0 if blob in shared else file.size_bytes
+        for part in {blob, file.place} - shared:
             with contextlib.suppress(FileNotFoundError):
                 part.unlink()
-    freed = sum(file.size_bytes for file in found)
     if not commit:
         for folder in (_hub_folder(repo), home() / "mirror" / repo):
             shutil.rmtree(folder, ignore_errors=True)
@@ -94,19 +101,40 @@ def remove_partial() -> int:
     return sum(remove_orphans(path, 0.0) for path in _hub_cache().glob("models--*/blobs"))
 
 
+def _cached_commit(known: Sequence[CachedFile], repo: str, revision: str) -> str:
+    """The cached commit that a commit, its beginning, a branch or a tag names; "" for all.
+
+    Raises: UnknownModelError if it names none, or several.
+    """
+    ref = _hub_folder(repo) / "refs" / revision
+    named = read_regular_file(ref, "ref").decode().strip() if ref.is_file() else revision
+    found = sorted({file.commit for file in known if file.commit.startswith(named)})
+    if revision and len(found) != 1:
+        text = ", ".join(found) or "none; `convattn cache list` shows them"
+        raise UnknownModelError(
+            f"{revision!r} must name one cached commit of {repo}; it names {text}",
+            code="not_cached",
+        )
+    return named and found[0]
+
+
 def _place_in_hub(reference: str) -> tuple[str, str]:
-    """Repository and commit ("" for all) of a reference."""
-    name = reference.removeprefix("hf-hub:")
-    if "/" in name:
-        repo = name.partition("@")[0]
-        check_names(repo)
-        return repo, ""
+    """Repository and revision ("" for all) of a reference."""
+    if "/" in reference:
+        repo, revision = split_hub_reference(reference)
+        return repo, revision if "@" in reference else ""
     weights = get_record(reference).selected
     if weights is None or weights.bundled:
         raise ConfigError(
             f"{reference!r} has no weights on the Hub; name a record or a repository, ORG/NAME"
         )
     pin = read_pins().get((weights.repo, weights.file))
+    if not weights.revision and pin is None:
+        raise UnknownModelError(
+            f"{weights.name} is not pinned, so nothing says which commit of {weights.repo} it is; "
+            "name the repository",
+            code="not_cached",
+        )
     return weights.repo, weights.revision or (pin.revision if pin else "")
 
 

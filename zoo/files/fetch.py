@@ -67,6 +67,11 @@ def fetch_model(reference: str, to: str | Path | None = None, everything: bool =
     record = get_record(reference)
     weights = _weights_of(record)
     if weights.bundled:
+        if everything:
+            raise ConfigError(
+                f"{weights.name} comes with the package, which holds the weights alone; `convattn "
+                f"export {weights.name} --out DIR` writes the other files"
+            )
         return _copy_bundled(weights, folder)
     return _fetch_record(weights, folder, everything)
 

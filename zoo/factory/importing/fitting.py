@@ -24,7 +24,7 @@ from ...catalog.weights_records import CheckpointRecord
 from ...errors import WeightsMismatchError
 from ...weights.classifier import classifier_name
 from ..building import Blueprint, build, state_shapes
-from ..resolve import of_record, resolve
+from ..resolve import of_named, resolve
 from .prefixes import Differences, few_differences, full_prefixes, some
 
 Shapes = Mapping[str, torch.Size]
@@ -104,7 +104,7 @@ def find_target(reference: str, overrides: Mapping[str, Any]) -> Target:
         family=record.family.name,
         fixed=frozenset(overrides),
         guesses=guesses,
-        plan=lambda keywords: of_record(record, keywords),
+        plan=lambda keywords: of_named(reference, record, keywords),
         licence=record.family.licence,
         upstream=record.family.upstream,
     )
