@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -47,7 +48,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "filters": (("convit_nano", "conv_attention_vit_nano", "hdvw_vit_nano"), "--images 500"),
     "nonlocality": (("convit_nano", "hdvw_vit_nano", "conv_attention_vit_nano", "alternet_nano"),
                     "--images 500"),
-    "gates": (("convit_nano",), "--images 500"),
+    "gates": (("convit_nano",), ""),
     "attention": (("convit_nano", "hdvw_vit_nano"), "--image 8"),
     "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), ""),
     "landscape": (_CURVED, "--grid 15 --images 256"),
@@ -55,7 +56,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "robustness": (_ALL, "--images 500"),
     "noise": ((*_CURVED, "conv_attention_vit_nano"), "--images 1000 --eps 4"),
 }  # fmt: skip
-# Figures from the runs of `convattn train` in runs/: page, command
+# Figures that take training, most of them by `convattn train` into runs/: page, command
 TRAININGS: dict[str, tuple[str, str]] = {
     "buildup": ("buildup", "buildup alternet_nano --data digits --epochs 8"),
     "gates-epochs": ("gates", "gates runs/convit_nano-1 runs/hdvw_vit_nano-0 --data digits"),
@@ -138,7 +139,7 @@ def parts(name: str) -> dict[str, str]:
         f"{found['versions']['torch']}, seed {found['seed']}. "
         f"All rows: [{name}.json](measured/{name}.json)."
     )
-    run = f"```\nconvattn {_wrapped(found['command'])}\n```"
+    run = f"```\n{_wrapped(found['command'])}\n```"
     return {
         "command": run,
         "numbers": "\n".join(analysis_tables.table(name, found)) + f"\n\n{note}",
@@ -146,9 +147,10 @@ def parts(name: str) -> dict[str, str]:
 
 
 def _wrapped(text: str) -> str:
-    """A command as it was run, without the program's name, in lines of at most 100 characters."""
-    words = text.removeprefix("convattn ")
-    return " \\\n".join(textwrap.wrap(words, 98, subsequent_indent="    ", break_on_hyphens=False))
+    """A command in lines of at most 98 characters; an option stands beside its value."""
+    together = re.sub(r" (--\S+) ", r" \1\0", text)
+    lines = textwrap.wrap(together, 98, subsequent_indent="    ", break_on_hyphens=False)
+    return " \\\n".join(lines).replace("\0", " ")
 
 
 def pages() -> dict[str, dict[str, Part]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from zoo.training.sweep import GRIDS
+
 TAG = "fashion_mnist"  # of the weights that the pages are about
 Rows = list[dict[str, Any]]
 Found = dict[str, Any]
@@ -176,8 +178,7 @@ def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
         for row in found["rows"]:
             name = row["others"].removeprefix(f"{others}=")
             line = lines.setdefault(name, {others: name})
-            spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["seeds"] > 1 else ""
-            line[_heading(column, row[column])] = f"{row['acc1_percent']:.1f}{spread}"
+            line[_heading(column, row[column])] = _with_range(row)
         return list(lines.values())
 
     return rows
@@ -185,16 +186,30 @@ def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
 
 def _ablation(found: Found) -> Rows:
     """The rows as the paper calls them, a to g, with the keywords that make them."""
+    letters = {
+        frozenset(f"{key}={_plain(value)}" for key, value in row.items())
+        or frozenset(["default"]): letter
+        for letter, row in zip("abcdefg", GRIDS["convit-ablation"].rows, strict=True)
+    }
     return [
         {
-            "row": letter,
+            "row": letters[frozenset(row["settings"].split(", "))],
             "keywords": "as registered" if row["settings"] == "default" else row["settings"],
-            "test, %": row["acc1_percent"],
-            "lowest to highest seed": f"{row['low']:.1f} to {row['high']:.1f}",
+            "test, %": _with_range(row),
             "seeds": row["seeds"],
         }
-        for letter, row in zip("abcdefg", found["rows"], strict=False)
+        for row in found["rows"]
     ]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _with_range(row: dict[str, Any]) -> str:
+    """Mean over the seeds, and from the lowest to the highest of several."""
+    spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["seeds"] > 1 else ""
+    return f"{row['acc1_percent']:.1f}{spread}"
 
 
 def _heading(setting: str, value: Any) -> str:

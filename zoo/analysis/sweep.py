@@ -22,7 +22,7 @@ from ._results import Result
 FILE = "sweep.json"
 ALL = "settings"  # the x axis where no setting is a number: all of them in words
 DEFINITION = (
-    "top-1 accuracy on the {part} part against {setting}; a point is the mean over {seeds} "
+    "top-1 accuracy on the {part} part against {setting}; a point is the mean over up to {seeds} "
     "seed(s), bars from the lowest to the highest seed. {data}"
 )
 

@@ -21,6 +21,8 @@ def _predictors(request: Request, provider: str, trust_code: bool) -> Iterator[t
         raise click.UsageError("--provider is for exported files, --init for models; give one")
     seen: set[str] = set()
     for reference in request.models:
+        if request.init is not None and kind_of(reference) == "file":
+            raise click.UsageError(f"--init is for models; leave it out for {reference}")
         if request.init is None:
             given = {"keywords": request.keywords, "weights": request.weights}
             predictor = load_predictor(reference, provider, trust_code=trust_code, **given)
