@@ -86,3 +86,11 @@ def test_a_file_that_is_damaged_or_missing_is_named(
     assert "not an ONNX model" in told(capsys, "info", str(tmp_path / "x.onnx"), status=3)
     (tmp_path / "x.pth").write_bytes(b"no weights")
     assert "x.pth" in told(capsys, "info", str(tmp_path / "x.pth"), status=3)
+
+
+def test_keywords_that_change_nothing_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for reference in ("resnet_nano", str(WEIGHTS)):
+        error = told(capsys, "info", reference, "--set", "depth=1", status=2)
+        assert "--set changes nothing in what is known about" in error
+    error = told(capsys, "pin", "org/name", "--update", "--remove", status=2)
+    assert "give one of --update and --remove" in error
