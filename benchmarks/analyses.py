@@ -113,6 +113,10 @@ def keep(name: str, folder: Path, verb: str) -> None:
     if verb == "landscape":
         found["rows"] = [row for row in found["rows"] if abs(row["x"]) in (0, 1)
                          and abs(row["y"]) in (0, 1)]  # fmt: skip
+    if verb == "sweep":
+        sweep = ROOT / TRAININGS[name][1].split()[1] / "sweep.json"
+        runs = json.loads(sweep.read_text(encoding="utf-8"))["rows"]
+        found["seconds"] = sum(run.get("seconds", 0) for run in runs)
     if name == "gates-epochs":
         found["rows"] = analysis_tables.first_and_last(found["results"])
     kept = {key: found[key] for key in KEPT if key in found}
@@ -135,7 +139,7 @@ def parts(name: str) -> dict[str, str]:
     machine = found["machine"]
     where = f" on {found['data']}, {found['images']} images" if "data" in found else ""
     note = (
-        f"Measured{where}; {found['seconds']:.0f} s on {machine['cores']} cores, torch "
+        f"Measured{where}; {found['seconds']:,.0f} s on {machine['cores']} cores, torch "
         f"{found['versions']['torch']}, seed {found['seed']}. "
         f"All rows: [{name}.json](measured/{name}.json)."
     )

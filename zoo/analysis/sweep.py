@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -223,37 +223,62 @@ def _text(value: Any) -> str:
 
 
 def plot_sweeps(results: Sequence[SweepResult], path: str | Path) -> None:
-    """Accuracy against the setting; a series for each combination of the others."""
-    figure, cells = panels(len(results), 2, 4.8, 3.4)
+    """Accuracy against the setting; a series for each combination of the others. What is no number
+    stands in lines.
+    """
+    lines = max(sum(name.count(", ") + 1 for name in _names(result)) for result in results)
+    figure, cells = panels(len(results), 2, 4.8, max(3.4, 0.24 * lines))
     for axes, result in zip(cells, results, strict=True):
-        values = [point.value for point in result.points]
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        names = list(dict.fromkeys(str(value) for value in values))
-        groups = list(dict.fromkeys(point.others for point in result.points))
-        for number, others in enumerate(groups):
-            points = [point for point in result.points if point.others == others]
-            x = [point.value if numbers else names.index(str(point.value)) for point in points]
-            means = [point.mean_percent for point in points]
-            spread = [
-                [point.mean_percent - point.low_percent for point in points],
-                [point.high_percent - point.mean_percent for point in points],
-            ]
-            style = series(number) if numbers else {**series(number), "linestyle": ""}
-            axes.errorbar(x, means, spread, capsize=2, label=others or None, **style)
-        if not numbers:
-            axes.set_xticks(range(len(names)))
-            axes.set_xticklabels(names, rotation=30, ha="right")
-        elif result.setting == "fraction":
-            axes.set_xscale("log")
-            axes.set_xticks(sorted(set(values)))
-            axes.set_xticklabels([f"{100 * value:g} %" for value in sorted(set(values))])
-            axes.minorticks_off()
-        elif all(isinstance(value, int) for value in values) and len(names) < 12:
-            axes.set_xticks(sorted(set(values)))
-        label = {"fraction": "share of the training images"}
-        axes.set_xlabel(label.get(result.setting, result.setting.replace("_", " ")))
-        axes.set_ylabel("accuracy (%)")
+        named = {"fraction": "share of the training images"}
+        setting = named.get(result.setting, result.setting.replace("_", " "))
+        if all(_is_number(point.value) for point in result.points):
+            _draw_numbers(axes, result)
+            axes.set_xlabel(setting)
+            axes.set_ylabel("accuracy (%)")
+        else:
+            _draw_words(axes, result)
+            axes.set_ylabel(setting)
+            axes.set_xlabel("accuracy (%)")
         axes.set_title(result.model)
         tidy(axes)
     legend_above(figure)
     save(figure, path)
+
+
+def _names(result: SweepResult) -> list[str]:
+    return list(dict.fromkeys(str(point.value) for point in result.points))
+
+
+def _series(result: SweepResult) -> Iterator[tuple[str, list[SweepPoint], Any, Any]]:
+    """Of each series: its name, its points, their means, and how far the bars go down and up."""
+    for others in dict.fromkeys(point.others for point in result.points):
+        points = [point for point in result.points if point.others == others]
+        means = [point.mean_percent for point in points]
+        spread = [
+            [point.mean_percent - point.low_percent for point in points],
+            [point.high_percent - point.mean_percent for point in points],
+        ]
+        yield others, points, means, spread
+
+
+def _draw_numbers(axes: Any, result: SweepResult) -> None:
+    for number, (others, points, means, spread) in enumerate(_series(result)):
+        x = [point.value for point in points]
+        axes.errorbar(x, means, spread, capsize=2, label=others or None, **series(number))
+    values = sorted({point.value for point in result.points})
+    if result.setting == "fraction":
+        axes.set_xscale("log")
+        axes.set_xticks(values, [f"{100 * value:g} %" for value in values])
+        axes.minorticks_off()
+    elif all(isinstance(value, int) for value in values) and len(values) < 12:
+        axes.set_xticks(values)
+
+
+def _draw_words(axes: Any, result: SweepResult) -> None:
+    names = _names(result)
+    for number, (others, points, means, spread) in enumerate(_series(result)):
+        y = [names.index(str(point.value)) for point in points]
+        style = {**series(number), "linestyle": ""}
+        axes.errorbar(means, y, xerr=spread, capsize=2, label=others or None, **style)
+    axes.set_yticks(range(len(names)), [name.replace(", ", ",\n") for name in names], fontsize=7)
+    axes.invert_yaxis()
