@@ -7,9 +7,11 @@ directory's diagnostics.jsonl: one JSON object for each epoch, {"epoch", "layers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, TypedDict
 
 from torch import nn
@@ -178,7 +180,10 @@ def _gate_rows(figure: Any, results: Sequence[GatesResult], rows: int, heads: in
         bars.set_ylim(0, 1)
         bars.axhline(0.5, color=INK, lw=0.6, ls=":")
         bars.set_xticks(range(len(layer.gates)))
-        bars.set_ylabel(f"{model}\n{layer.name}", fontsize=7)
+        name = [
+            piece for part in (*re.split(r"(?=\.)", model), layer.name) for piece in wrap(part, 18)
+        ]
+        bars.set_ylabel("\n".join(name), fontsize=7)
         tidy(bars, grid=False)
         for head in range(heads):
             cell = cells[row, head + 1]
