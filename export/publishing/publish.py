@@ -78,7 +78,7 @@ def publish(
         bundle: a directory of `write_bundle`.
         repo: ``org/name``; created if it does not exist.
         tag: ``vX.Y.Z``, the version of the bundle.
-        private: create the repository as a private one.
+        private: create the repository as a private one; a public one is refused.
         dry_run: check everything, send nothing, make no request.
         progress: called with one line per step.
     Raises: what `sign_off` raises; ConfigError (code "tag_exists": the tag holds other bytes);
@@ -107,6 +107,11 @@ def _send(
 ) -> tuple[str, bool]:
     """The commit that holds the bundle under `tag`, and whether anything was made for it."""
     api.create_repo(repo, private=private, exist_ok=True)
+    if private and not api.repo_info(repo).private:
+        raise ConfigError(
+            f"{repo} is a public repository; nothing was sent. Make it private in its settings, "
+            "choose another name, or leave --private out"
+        )
     refs = api.list_repo_refs(repo)
     tags = {ref.name: ref.target_commit for ref in refs.tags}
     if tag in tags:

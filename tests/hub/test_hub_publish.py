@@ -149,6 +149,17 @@ def test_private_creates_a_private_repository_and_uploads_in_parts_work(
     assert [r for r in hub.requests("POST /cdn/upload/whole")]
 
 
+def test_nothing_private_is_sent_to_a_public_repository(
+    hub: HubServer, bundle: Path, tmp_path: Path
+) -> None:
+    repo = hub.repo("org/open", {".gitattributes": b""})
+    before = dict(repo.refs)
+    ran = publish(tmp_path, hub.endpoint, bundle, "org/open", "v1.0.0", "--private")
+    assert ran.code == 3
+    assert "org/open is a public repository; nothing was sent" in ran.err
+    assert repo.refs == before
+
+
 def test_files_of_an_earlier_release_that_are_gone_leave_the_repository(
     hub: HubServer, bundle: Path, tmp_path: Path
 ) -> None:
