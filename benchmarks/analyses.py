@@ -47,7 +47,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "filters": (("convit_nano", "conv_attention_vit_nano", "hdvw_vit_nano"), "--images 500"),
     "nonlocality": (("convit_nano", "hdvw_vit_nano", "conv_attention_vit_nano", "alternet_nano"),
                     "--images 500"),
-    "gates": (("convit_nano",), "--images 500"),
+    "gates": (("convit_nano",), ""),
     "attention": (("convit_nano", "hdvw_vit_nano"), "--image 8"),
     "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), ""),
     "landscape": (_CURVED, "--grid 15 --images 256"),
