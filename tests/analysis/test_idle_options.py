@@ -53,12 +53,6 @@ def test_gates_need_no_data(words: str, keys: int, tmp_path: Path) -> None:
     assert {len(head) * len(head[0]) for head in found["layers"][0]["position"]} == {keys}
 
 
-def test_gates_name_better_weights_for_data(tmp_path: Path) -> None:
-    words = ["gates", "convit_nano", "--data", "fashion_mnist", "--out", str(tmp_path)]
-    done = CliRunner().invoke(cli, ["analyze", *words])
-    assert "not trained on these images; convit_nano.fashion_mnist was" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("words", "images", "largest"),
     [
