@@ -21,6 +21,7 @@ REFUSED = [
     *((f"{verb} {words}", f"No such option '{words.split()[0]}'")
       for verb, options in UNUSED.items() for words in options),
     ("gates --grid -3", "-3 is not in the range x>=1"),
+    ("hessian --density-steps -1", "-1 is not in the range x>=0"),
     ("buildup --set stages=3", "--set stages=... has no effect: --plan says the stages"),
     *((f"robustness --data cifar10-c:none {words}",
        f"{words.split()[0]} would have no effect with --data cifar10-c")

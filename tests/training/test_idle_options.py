@@ -14,9 +14,10 @@ from zoo.errors import ConfigError
 from zoo.training.job import Job
 from zoo.training.recipe import Recipe, scaled
 from zoo.training.recipes import RECIPES
+from zoo.training.start import check_drop_path, create_start
 from zoo.training.sweep import GRIDS, Grid
 
-from .helpers import write_folder
+from .helpers import SMALL, digits_job, write_folder
 
 OWN = "resnet_nano.digits@1.0.0"
 
@@ -137,8 +138,6 @@ def test_fields_that_count_are_taken(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["vgg_16", "mobilenet", "alexnet"])
 def test_stochastic_depth_that_a_model_lacks_is_refused(name: str) -> None:
-    from zoo.training.start import check_drop_path
-
     with pytest.raises(ConfigError, match=f"{name} has no stochastic depth; leave it out"):
         check_drop_path(name, {"drop_path": 0.3}, {})
     check_drop_path(name, {"drop_path": 0.0}, {})
@@ -146,13 +145,21 @@ def test_stochastic_depth_that_a_model_lacks_is_refused(name: str) -> None:
 
 
 def test_stochastic_depth_is_asked_for_once() -> None:
-    from zoo.training.start import check_drop_path
-
     check_drop_path("convit_nano", {"drop_path": 0.3}, {})
     with pytest.raises(ConfigError, match=r"drop_path 0.3 .* keyword drop_path_rate=0.1"):
         check_drop_path("convit_nano", {"drop_path": 0.3}, {"drop_path_rate": 0.1})
     with pytest.raises(ConfigError, match=r"keyword drop_path_rate=0.0"):
         list(replace(GRIDS["drop-path"], set={"drop_path": 0.3}).jobs())
+
+
+def test_classes_are_those_of_the_data() -> None:
+    labels = tuple("0123456789")
+    for model in ("convit_nano", "convit_tiny"):
+        for classes in ({}, {"num_classes": 10}):
+            job = digits_job(model=model, config={**SMALL, **classes})
+            assert create_start(job, labels).num_classes == 10
+        with pytest.raises(ConfigError, match="num_classes=5, but 'digits' has 10 classes"):
+            create_start(digits_job(model=model, config={"num_classes": 5}), labels)
 
 
 @pytest.mark.parametrize(

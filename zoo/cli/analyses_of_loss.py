@@ -117,7 +117,9 @@ def _duration(seconds: float) -> str:
 @click.option("--tolerance", default=1e-3, show_default=True, help="Relative change to stop at.")
 @click.option("--max-iterations", type=click.IntRange(2), help="Default: 100; with --fast 20.")
 @click.option(
-    "--density-steps", type=int, help="Lanczos steps; 0: no density. Default: 40; with --fast 0."
+    "--density-steps",
+    type=click.IntRange(0),
+    help="Lanczos steps; 0: no density. Default: 40; with --fast 0.",
 )
 @_decay
 @_clean

@@ -36,7 +36,7 @@ def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
     check_name(job.model)
     source = job.finetune_from or job.model
     architecture = _architecture(job.model)
-    settings = _settings(job, architecture)
+    settings = _settings(job, architecture, len(labels))
     classes = {"num_classes": len(labels)}
     if not job.finetune_from:
         if _classes_of(job.model) == len(labels):
@@ -85,13 +85,18 @@ def _classes_of(model: str) -> int | None:
     return int(classes)
 
 
-def _settings(job: Job, architecture: str) -> dict[str, Any]:
+def _settings(job: Job, architecture: str, classes: int) -> dict[str, Any]:
     """Constructor keywords: the job's, its image size, the recipe's stochastic depth.
 
     The depth is left out where the model has none: recipes come with one for all models.
-    `check_drop_path` refuses one that was asked for.
+    `check_drop_path` refuses one that was asked for. Raises: ConfigError for other classes.
     """
     settings = dict(job.config)
+    if settings.pop("num_classes", classes) != classes:
+        raise ConfigError(
+            f"num_classes={job.config['num_classes']}, but {job.data!r} has {classes} classes; "
+            "leave num_classes out: the model takes those of the data"
+        )
     known = _keywords(architecture)
     if job.img_size is not None and "img_size" in known:
         settings["img_size"] = job.img_size
