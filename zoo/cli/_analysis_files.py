@@ -57,6 +57,11 @@ def finish(
     if request.as_json:
         click.echo(to_json(content, indent=1))
         return
+    _show(rows, verb)
+    click.echo(f"wrote {verb}.png, .svg, .json and .csv to {out} in {content['seconds']:.0f} s")
+
+
+def _show(rows: Sequence[dict[str, Any]], verb: str) -> None:
     from ._console import table
 
     header = list(dict.fromkeys(key for row in rows for key in row))
@@ -65,7 +70,6 @@ def finish(
     click.echo(table(header, cells[:60], right=numeric))
     if len(cells) > 60:
         click.echo(f"... and {len(cells) - 60} more in {verb}.csv")
-    click.echo(f"wrote {verb}.png, .svg, .json and .csv to {out} in {content['seconds']:.0f} s")
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -83,7 +83,9 @@ _OPTIONS = (
     click.option("--sweep", metavar="FILE|NAME", help="A grid of runs; docs/training.md."),
     click.option("--reproduce", metavar="NAME", help="Train bundled weights again."),
     click.option(
-        "--workers", type=click.IntRange(0), help="That decode, where the recipe streams."
+        "--workers",
+        type=click.IntRange(0),
+        help="That decode, if the recipe streams. Default: by the cores.",
     ),
     click.option(
         "--threads",

@@ -61,8 +61,7 @@ def choose_defaults(
     weights of the model exist, else "photos-scratch".
 
     Args:
-        recipe: name of the one that was asked for; one of `FROM_SCRATCH` starts from random
-            weights unless others were asked for.
+        recipe: name of the one asked for; those of `FROM_SCRATCH` start from random weights.
         start: weights that were asked for; "": random ones; None: leave the choice to this.
         img_size: of the input, if it is not the model's own.
         config: keywords of the model; weights fit only without such that change its shape.
@@ -70,14 +69,13 @@ def choose_defaults(
     Raises: ConfigError, UnknownModelError; NotFoundError, DatasetError for the data.
     """
     check_name(model)
-    named = None if recipe is None else get_recipe(recipe)
     known = parse_spec(data)[0] != "folder"
     origin = f"starts from {start}" if start else "random weights"
     if start is None and not known and recipe not in FROM_SCRATCH:
         start, origin = _start(model, config or {})
-    start, what = start or "", ""
-    if named is not None:
-        chosen = named
+    start = start or ""
+    if recipe is not None:
+        chosen, what = get_recipe(recipe), ""
     elif known:
         chosen, what = default_recipe(data), ", of the data set"
     else:
