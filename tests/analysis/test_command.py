@@ -39,7 +39,8 @@ def _check(out: Path, verb: str, result: Result) -> dict:
     "verb", ["fourier", "variance", "specificity", "nonlocality", "similarity", "attention"]
 )
 def test_two_models_in_one_figure(verb: str, tmp_path: Path) -> None:
-    result = _run(verb, *MODELS, "--data", "digits", "--out", tmp_path, *FEW)
+    few = FEW if verb != "attention" else ("--image", "4", "--json")
+    result = _run(verb, *MODELS, "--data", "digits", "--out", tmp_path, *few)
     found = _check(tmp_path, verb, result)
     assert [entry["model"] for entry in found["results"]] == [f"{m}.digits" for m in MODELS]
     assert found["seed"] == 0

@@ -57,6 +57,9 @@ ATTENTION = {"attention", "gates", "nonlocality", "similarity"}  # torchvision's
 QUICK = {("fourier", "torchvision"), ("robustness", "own"), ("gates", "timm")}
 
 
+FEW = ("--images", "3", "--fast", "--batch-size", "3")
+
+
 def _cases() -> list[Any]:
     cases = []
     for number, verb in enumerate(sorted(_VERBS.keys() - TRAINED)):
@@ -75,8 +78,9 @@ def test_random_weights_are_marked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(SOURCE)
-    words = [*MODELS[model], "--init", str(seed), "--data", "digits", "--images", "3", "--fast"]
-    words += ["--batch-size", "3", "--out", "out", "--json", *LIMITS.get(verb, ())]
+    words = [*MODELS[model], "--init", str(seed), "--data", "digits", "--out", "out", "--json"]
+    words += [] if verb in ("gates", "attention") else FEW
+    words += LIMITS.get(verb, ())
     done = CliRunner().invoke(cli, ["analyze", verb, *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     name = f"{MODELS[model][0]}.random"

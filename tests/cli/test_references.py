@@ -91,7 +91,7 @@ def test_weights_for_other_images_are_pointed_out(name: str, data: str, other: s
 
 
 def test_an_analysis_of_weights_for_other_images_says_so(tmp_path: Path) -> None:
-    words = ["analyze", "gates", "convit_nano.fashion_mnist", "--data", "digits", "--images", "2"]
+    words = ["analyze", "gates", "convit_nano.fashion_mnist", "--data", "digits"]
     found = CliRunner().invoke(cli, [*words, "--out", str(tmp_path)])
     assert found.exit_code == 0, found.output
     assert "note: convit_nano.fashion_mnist was not trained on these images" in found.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -123,13 +123,22 @@ def model_options(weights: bool = True) -> Callable[[Any], Any]:
     return decorate
 
 
-def keywords_of(settings: Sequence[str], taken: Sequence[str] = ()) -> dict[str, Any]:
-    """``("img_size=32", ...)`` as keywords. Raises: click.UsageError."""
+def keywords_of(
+    settings: Sequence[str], option: str = "--set", elsewhere: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """``("img_size=32", ...)`` as keywords, the values as `json_or_text` reads them.
+
+    Args: option: that took them; elsewhere: keys that another option gives, and which one.
+    Raises: click.UsageError, also for a key that is given twice.
+    """
     found: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or not key.isidentifier() or key in {*found, *taken}:
-            raise click.UsageError(f"--set {setting!r} must be KEY=VALUE, each key once")
+        if not equals or not key.isidentifier():
+            raise click.UsageError(f"{option} {setting!r} must be KEY=VALUE")
+        other = (elsewhere or {}).get(key, option if key in found else "")
+        if other:
+            raise click.UsageError(f"{option} {setting!r}: {key} is given by {other} too; give one")
         found[key] = json_or_text(text)
     return found
 

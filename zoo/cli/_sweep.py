@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._training_options import RECIPE_FIELDS, key_values, machine_of
+from ._training_options import machine_of, recipe_changes
+
+if TYPE_CHECKING:
+    from ..training.sweep import Grid
 
 _PARTS = ("validation", "test")
 
@@ -18,17 +21,7 @@ def run_sweep_command(model: str, options: dict[str, Any]) -> None:
     """Run the grid that the options name; what else is given replaces its own."""
     from ..training.sweep import get_grid, run_sweep
 
-    grid = get_grid(options["sweep"])
-    own = {name: options[name] for name in ("data", "recipe", "img_size")}
-    own["model"] = model
-    grid = replace(grid, **{key: value for key, value in own.items() if value})
-    fields = {name: options[name] for name in RECIPE_FIELDS if name != "seed"}
-    fields = {key: value for key, value in fields.items() if value is not None}
-    grid = replace(grid, set={**grid.set, **key_values(options["fields"]), **fields})
-    if options["seed"] is not None:
-        grid = replace(grid, seeds=(options["seed"],))
-    if options["fraction"] < 1:
-        grid = replace(grid, fractions=(options["fraction"],))
+    grid = _changed(get_grid(options["sweep"]), model, options)
     machine = machine_of(options)
 
     def on_run(done: int, total: int, row: dict[str, Any]) -> None:
@@ -41,6 +34,29 @@ def run_sweep_command(model: str, options: dict[str, Any]) -> None:
         return
     click.echo(sweep_table(content["rows"]))
     click.echo(f"wrote {options['out']}/sweep.json")
+
+
+def _changed(grid: Grid, model: str, options: dict[str, Any]) -> Grid:
+    """The grid with what the options say for all runs.
+
+    Raises: click.UsageError for what rows of the grid say themselves.
+    """
+    own = {name: options[name] for name in ("data", "recipe", "img_size")}
+    own = {"model": model or None, **own}
+    own = {key: value for key, value in own.items() if value is not None}
+    fields = recipe_changes(options)
+    rows = grid.set_by_rows()
+    for key in [k for k in own if k in rows] + [f for f in fields if f"recipe.{f}" in rows]:
+        what = {"model": "MODEL", "img_size": "--img-size"}.get(key, key)
+        raise click.UsageError(
+            f"the rows of the grid {grid.name} say {key} themselves, so {what} would have no "
+            f"effect; leave out {what}, or write a grid of your own"
+        )
+    if "seed" in fields:
+        own["seeds"] = (fields.pop("seed"),)
+    if options["fraction"] is not None:
+        own["fractions"] = (options["fraction"],)
+    return replace(grid, **own, set={**grid.set, **fields})
 
 
 def sweep_table(rows: list[dict[str, Any]]) -> str:

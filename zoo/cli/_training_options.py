@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._options import SEED, ImageSize, json_or_text, unreadable_option
+from ._given import given, refuse_empty, refuse_idle
+from ._options import SEED, ImageSize, keywords_of, unreadable_option
 from ._references import complete_data, complete_recipe
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _TAKEN = {
     },
     "reproduce": {"model", "recipe", "epochs", *_RUN, *MACHINE_FIELDS},
     "probe": {
-        "model", "data", "img_size", "finetune_from", "from_scratch", "fraction", "on_unreadable",
+        "model", "data", "img_size", "finetune_from", "fraction", "on_unreadable",
     },
 }  # fmt: skip
 _OPTIONS = (
@@ -63,8 +64,7 @@ _OPTIONS = (
     click.option(
         "--fraction",
         type=click.FloatRange(0, 1, min_open=True),
-        default=1.0,
-        help="Of the images; as many are seen.",
+        help="Of the images; as many are seen. Default: all.",
     ),
     unreadable_option(),
     click.option("--overwrite", is_flag=True, help="Replace a finished directory at OUT."),
@@ -82,7 +82,11 @@ _OPTIONS = (
     ),
     click.option("--sweep", metavar="FILE|NAME", help="A grid of runs; docs/training.md."),
     click.option("--reproduce", metavar="NAME", help="Train bundled weights again."),
-    click.option("--workers", type=click.IntRange(0), help="That decode. Default: by the cores."),
+    click.option(
+        "--workers",
+        type=click.IntRange(0),
+        help="That decode, if the recipe streams. Default: by the cores.",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(0),
@@ -103,25 +107,14 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_idle_options() -> None:
-    """Raise click.UsageError for options that would be dropped in silence."""
-    context = click.get_current_context()
-    command_line = click.core.ParameterSource.COMMANDLINE
-    given = [
-        parameter
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is command_line
-    ]
-    modes = [parameter for parameter in given if parameter.name in _TAKEN]
+    """Raise click.UsageError for options that would be dropped in silence, and for empty ones."""
+    refuse_empty()
+    modes = [parameter for parameter in given() if parameter.name in _TAKEN]
     if len(modes) > 1:
         raise click.UsageError("give one of --sweep, --reproduce and --probe")
-    if modes:
-        taken = {*_TAKEN[str(modes[0].name)], modes[0].name, "out", "as_json"}
-        idle = [parameter.opts[0] for parameter in given if parameter.name not in taken]
-        if idle:
-            raise click.UsageError(
-                f"{', '.join(idle)} would have no effect with {modes[0].opts[0]}; leave out one or "
-                "the other"
-            )
+    for mode in modes:
+        taken = {*_TAKEN[str(mode.name)], mode.name, "out", "as_json"}
+        refuse_idle({p.name or "" for p in given()} - taken, mode.opts[0])
 
 
 def machine_of(options: dict[str, Any]) -> Machine:
@@ -131,15 +124,17 @@ def machine_of(options: dict[str, Any]) -> Machine:
     return Machine(**{name: options[name] for name in MACHINE_FIELDS})
 
 
-def key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["depth=3", "gating=fixed"]`` -> values as `json_or_text` reads them.
+def recipe_changes(options: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the recipe: those of --set, and those that have an option of their own.
 
-    Raises: click.BadParameter.
+    Raises: click.UsageError for a field that is given twice.
     """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
-        found[key] = json_or_text(text)
-    return found
+    own = {name: options[name] for name in RECIPE_FIELDS if options[name] is not None}
+    flags = {name: f"--{name.replace('_', '-')}" for name in own}
+    return {**keywords_of(options["fields"], "--set", flags), **own}
+
+
+def model_keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """What --config says. Raises: click.UsageError for a keyword that is given twice."""
+    flags = {} if options["img_size"] is None else {"img_size": "--img-size"}
+    return keywords_of(options["config"], "--config", flags)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .analyze import Request, analysis_options, finish, steps
+from ._analysis_files import finish
+from .analyze import Request, analysis_options, steps
 
 
 def _over_models(
@@ -108,9 +109,12 @@ def nonlocality_command(request: Request, feed: str | None) -> None:
 
 
 @click.command("gates")
-@analysis_options()
-@click.option("--grid", default=0, help="Patches per side to draw on; default: the model's.")
-def gates_command(request: Request, grid: int) -> None:
+@analysis_options(without=("data", "part", "images", "batch_size", "fast", "seed", "on_unreadable"))
+@click.option("--data", default="", help="Note it if the weights were trained on other images.")
+@click.option(
+    "--grid", type=click.IntRange(1), help="Patches per side to draw on; default: the model's."
+)
+def gates_command(request: Request, grid: int | None) -> None:
     """ConViT's gates and the positional attention of every head (ConViT, figs. 5 and 6); over
     epochs too, for a run of `convattn train --diagnostics`, beside other such runs.
     """
@@ -127,7 +131,7 @@ def gates_command(request: Request, grid: int) -> None:
 
 
 @click.command("attention")
-@analysis_options()
+@analysis_options(without=("images", "batch_size", "fast", "seed"))
 @click.option("--image", default=0, show_default=True, help="Which image of the part.")
 @click.option(
     "--query",
@@ -192,6 +196,6 @@ def sweep_command(
     """
     from ..analysis.sweep import plot_sweeps, sweep_study
 
-    request = Request(sweeps, "", part, None, 0, out, False, 0, None, as_json)
+    request = Request(sweeps, out, part=part, as_json=as_json)
     results = [sweep_study(directory, against, part) for directory in sweeps]
     finish(request, "sweep", results, plot_sweeps)

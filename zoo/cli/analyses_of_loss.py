@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from ._analysis_files import finish
+from ._given import is_given
 from ._options import say
-from .analyze import Request, analysis_options, finish, steps
+from .analyze import Request, analysis_options, steps
 
 _clean = click.option("--clean", is_flag=True, help="Images without augmentation.")
 _decay = click.option(
@@ -38,6 +41,11 @@ def _loss_batches(request: Request, clean: bool, count: int, fast: int) -> tuple
         f"{images.name} augmented as in training",
         images,
     )
+
+
+def _count(batches: Sequence[tuple[Any, Any]]) -> int:
+    """Images in them: an odd one at the end may have been left out."""
+    return sum(len(images) for images, _ in batches)
 
 
 @click.command("landscape")
@@ -83,18 +91,19 @@ def landscape_command(
         count, extent, norm, weight_decay=weight_decay, seed=request.seed, workers=workers,
         data=what,
     )  # fmt: skip
-    results = []
+    results, used = [], 0
     for number, (name, model) in enumerate(request.load()):
         batches = batches_of(model)
+        used = _count(batches)
         seconds = estimate_seconds(model, batches, settings)
         click.echo(
-            f"{name}: {count**2} points of {len(images)} images, about {_duration(seconds)}",
+            f"{name}: {count**2} points of {used} images, about {_duration(seconds)}",
             err=True,
         )
         log = out / f"landscape-{number}-{name.replace(' ', '_')}.jsonl"
         with steps(request, count**2, f"landscape: {name}") as on_step:
             results.append(loss_landscape(model, batches, settings, name, log, on_step))
-    finish(request, "landscape", results, plot_landscape, images)
+    finish(request, "landscape", results, plot_landscape, images, used)
 
 
 def _duration(seconds: float) -> str:
@@ -108,7 +117,9 @@ def _duration(seconds: float) -> str:
 @click.option("--tolerance", default=1e-3, show_default=True, help="Relative change to stop at.")
 @click.option("--max-iterations", type=click.IntRange(2), help="Default: 100; with --fast 20.")
 @click.option(
-    "--density-steps", type=int, help="Lanczos steps; 0: no density. Default: 40; with --fast 0."
+    "--density-steps",
+    type=click.IntRange(0),
+    help="Lanczos steps; 0: no density. Default: 40; with --fast 0.",
 )
 @_decay
 @_clean
@@ -129,9 +140,10 @@ def hessian_command(
 
     fast = request.fast
     batches = batches or (4 if fast else 16)
-    if fast:
-        request = replace(request, batch_size=min(request.batch_size, 16))
+    if fast and not is_given("batch_size"):
+        request = replace(request, batch_size=16)
     count = batches * request.batch_size
+    request = replace(request, images=min(request.images or count, count))
     batches_of, what, images = _loss_batches(request, clean, count, count)
     settings = HessianSettings(
         top or (1 if fast else 5),
@@ -142,16 +154,17 @@ def hessian_command(
         seed=request.seed,
         data=what,
     )
-    results = []
+    results, used = [], 0
     for name, model in request.load():
         with steps(request, batches, f"hessian: {name}") as on_step:
-            chosen = batches_of(model)[:batches]
+            chosen = batches_of(model)
+            used = _count(chosen)
             results.append(hessian_spectrum(model, chosen, settings, name, on_step))
-    finish(request, "hessian", results, plot_hessian, images)
+    finish(request, "hessian", results, plot_hessian, images, used)
 
 
 @click.command("buildup")
-@analysis_options(several=False)
+@analysis_options(several=False, without=("init", "weights"))
 @click.option(
     "--plan",
     default="CC CA CACA",
@@ -177,13 +190,22 @@ def buildup_command(request: Request, plan: str, epochs: int | None) -> None:
     recipe = scaled(default_recipe(request.data), epochs=count, seed=request.seed)
     images = request.dataset(128)
     [model] = request.models
-    job = Job(model=model, data=request.data, recipe=recipe)
+    if "stages" in request.keywords:
+        raise click.UsageError("--set stages=... has no effect: --plan says the stages")
+    job = Job(
+        model=model,
+        data=request.data,
+        recipe=recipe,
+        config=request.keywords,
+        on_unreadable=request.on_unreadable,
+    )
+    settings = "".join(f", {key}={value}" for key, value in request.keywords.items())
     with steps(request, len(plans), f"build-up: {len(plans)} trainings") as on_step:
         result = build_up_study(
             plans,
             lambda plan: measure_plan(job, plan, request.out, images, request.batch_size, say),
             model,
-            f"{recipe.name}, {count} epochs, seed {request.seed}",
+            f"{recipe.name}, {count} epochs, seed {request.seed}{settings}",
             f"Accuracies under noise on {images.name}, {len(images)} images.",
             on_step,
         )

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from ._analysis_files import finish
+from ._given import refuse_idle
 from ._options import provider_option, say, trust_option
 from ._references import other_weights
-from .analyze import Request, analysis_options, finish, steps
+from .analyze import Request, analysis_options, steps
 
 
 def _predictors(request: Request, provider: str, trust_code: bool) -> Iterator[tuple[str, Any]]:
@@ -90,6 +92,8 @@ def robustness_command(request: Request, provider: str, trust_code: bool) -> Non
     from ..data.dataset import in_classes_of
 
     kind = request.data.partition(":")[0]
+    if kind.endswith("-c"):
+        refuse_idle(("part", "seed", "on_unreadable"), f"--data {kind}, which is read as it is")
     clean = None if kind.endswith("-c") else request.dataset(32, 2000)
     reference = Reference("AlexNet", ALEXNET_IMAGENET_C) if kind == "imagenet-c" else None
     what = "Corruptions of ours, see zoo.analysis.corruptions." if clean else "Published sets."

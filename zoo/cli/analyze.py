@@ -1,12 +1,10 @@
-"""What the verbs of `analyze` share: options, models, data, progress, and the files they write."""
+"""What the verbs of `analyze` share: options, models, data and progress."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..files.json_text import to_json
 from ._console import LazyGroup
 from ._options import SEED, model_options, say, unreadable_option
 from ._references import ModelReference, complete_data, other_weights
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..analysis._hooks import ImageBatches
-    from ..analysis._results import Result
     from ..data.dataset import ImageDataset
 
 
@@ -36,24 +32,24 @@ ALL = 1_000_000_000  # more images than any data set has
 
 @dataclass(frozen=True)
 class Request:
-    """What the common options say.
+    """What the common options say; those that an analysis has no use for, it does not offer.
 
     Args:
         models: references; init: seed of random weights instead of trained ones, or None.
-        data, part, images: data specification, its part, and how many images at most.
+        data, part, images: data specification ("": none), its part, and how many images at most.
         fast: the preset that finishes in a minute on the bundled models.
     """
 
     models: tuple[str, ...]
-    data: str
-    part: str
-    images: int | None
-    batch_size: int
     out: Path
-    fast: bool
-    seed: int
-    init: int | None
-    as_json: bool
+    data: str = ""
+    part: str = "test"
+    images: int | None = None
+    batch_size: int = 64
+    fast: bool = False
+    seed: int = 0
+    init: int | None = None
+    as_json: bool = False
     keywords: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     on_unreadable: str = "stop"
@@ -118,7 +114,7 @@ class Request:
         from ..factory.create import load_model
 
         model = load_model(reference, self.weights, self.init, **self.keywords)
-        say(other_weights(model.pretrained_cfg.name, self.data))
+        say(other_weights(model.pretrained_cfg.name, self.data) if self.data else "")
         return model
 
     def name(self, reference: str, name: str, seen: set[str]) -> str:
@@ -129,55 +125,66 @@ class Request:
         return name
 
 
-def analysis_options(several: bool = True, part: str = "test", batch_size: int = 64) -> Any:
-    """MODEL... and the options of every analysis; the function gets a `Request` first."""
+def analysis_options(
+    several: bool = True, part: str = "test", batch_size: int = 64, without: Collection[str] = ()
+) -> Any:
+    """MODEL... and the options of every analysis; the function gets a `Request` first.
+
+    Args: without: names of those that would have no effect.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(models: Any, **values: Any) -> None:
             names = tuple(models) if several else (models,)
-            common = {key: values.pop(key) for key in _COMMON}
+            common = {key: values.pop(key) for key in _COMMON if key in values}
             function(Request(names, **common), **values)
 
         wrapped: Callable[..., None] = run
-        wrapped = model_options()(wrapped)
-        for option in reversed(_options(several, part, batch_size)):
-            wrapped = option(wrapped)
+        wrapped = model_options(weights="weights" not in without)(wrapped)
+        for name, option in reversed(_options(several, part, batch_size).items()):
+            wrapped = wrapped if name in without else option(wrapped)
         return wrapped
 
     return decorate
 
 
-def _options(several: bool, part: str, batch_size: int) -> list[Any]:
+def _options(several: bool, part: str, batch_size: int) -> dict[str, Any]:
     data = "digits, fashion_mnist, DIR, cifar10:DIR, cifar100:DIR or imagenet:DIR."
     parts = click.Choice(["train", "validation", "test", "all"])
     models = {"metavar": "MODEL...", "nargs": -1} if several else {"metavar": "MODEL"}
-    return [
-        click.argument("models", type=ModelReference(), required=True, **models),
-        click.option(
-            "--data", required=True, help=data, shell_complete=complete_data
-        ),
-        click.option(
+    return {
+        "models": click.argument("models", type=ModelReference(), required=True, **models),
+        "data": click.option("--data", required=True, help=data, shell_complete=complete_data),
+        "part": click.option(
             "--part", default=part, show_default=True, type=parts,
             help="Part of the data; all: of a folder.",
         ),
-        click.option("--images", type=click.IntRange(2), help="Use at most so many, at random."),
-        click.option(
+        "images": click.option(
+            "--images", type=click.IntRange(2), help="Use at most so many, at random."
+        ),
+        "batch_size": click.option(
             "--batch-size", default=batch_size, show_default=True, type=click.IntRange(1),
             help="Images at once.",
         ),
-        click.option(
+        "out": click.option(
             "--out", required=True, type=click.Path(path_type=Path),
             help="Directory for the figure (PNG, SVG) and the numbers (JSON, CSV).",
         ),
-        click.option("--fast", is_flag=True, help="Fewer images and points: under a minute."),
-        click.option("--seed", default=0, show_default=True, type=SEED, help="Of all randomness."),
-        click.option(
+        "fast": click.option(
+            "--fast", is_flag=True, help="Fewer images and points: under a minute."
+        ),
+        "seed": click.option(
+            "--seed", default=0, show_default=True, type=SEED, help="Of all randomness."
+        ),
+        "init": click.option(
             "--init", type=SEED, metavar="SEED", help="Random weights instead of trained ones."
         ),
-        unreadable_option(),
-        click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON."),
-    ]  # fmt: skip
+        "on_unreadable": unreadable_option(),
+        "as_json": click.option(
+            "--json", "as_json", is_flag=True, help="Print the numbers as JSON."
+        ),
+    }  # fmt: skip
 
 
 @contextmanager
@@ -193,79 +200,6 @@ def steps(request: Request, total: int, what: str) -> Iterator[Callable[[int], N
             done[0] = number
 
         yield on_step
-
-
-def finish(
-    request: Request,
-    verb: str,
-    results: Sequence[Result],
-    plot: Callable[[Sequence[Any], Path], None],
-    images: ImageDataset | None = None,
-    **facts: Any,
-) -> None:
-    """Write figure, numbers and table into --out, and say so."""
-    from ..files.local import make_directory, write_text
-    from ..files.provenance import provenance
-
-    out = make_directory(request.out)
-    rows = [row for result in results for row in result.rows()]
-    used = {"data": images.name, "images": len(images)} if images is not None else {}
-    if images is not None and images.skipped:
-        used["skipped"] = list(images.skipped)
-    content = {
-        "analysis": verb,
-        **used,
-        **facts,
-        "results": [result.to_dict() for result in results],
-        "rows": [{key: _cell(value) for key, value in row.items()} for row in rows],
-        "seconds": round(time.perf_counter() - request.started, 1),
-        **provenance(request.seed),
-    }
-    for suffix in ("png", "svg"):
-        plot(results, out / f"{verb}.{suffix}")
-    write_text(out / f"{verb}.json", to_json(content, indent=1) + "\n")
-    write_text(out / f"{verb}.csv", to_csv(rows))
-    if request.as_json:
-        click.echo(to_json(content, indent=1))
-        return
-    from ._console import table
-
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_text(row.get(key)) for key in header] for row in rows]
-    numeric = [i for i, key in enumerate(header) if _is_numeric(rows, key)]
-    click.echo(table(header, cells[:60], right=numeric))
-    if len(cells) > 60:
-        click.echo(f"... and {len(cells) - 60} more in {verb}.csv")
-    click.echo(f"wrote {verb}.png, .svg, .json and .csv to {out} in {content['seconds']:.0f} s")
-
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """All rows under the union of their keys."""
-    buffer = io.StringIO()
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(buffer, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: "" if value is None else _cell(value) for key, value in row.items()} for row in rows
-    )
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    from ..analysis._results import rounded
-
-    return rounded(value) if isinstance(value, float) else value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _is_numeric(rows: Sequence[dict[str, Any]], key: str) -> bool:
-    values = [row.get(key) for row in rows if row.get(key) is not None]
-    return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
 # verb -> (module, help line)

@@ -14,9 +14,9 @@ from ._options import say
 from ._references import ModelReference
 from ._sweep import run_sweep_command
 from ._training_options import (
-    RECIPE_FIELDS,
-    key_values,
     machine_of,
+    model_keywords,
+    recipe_changes,
     refuse_idle_options,
     training_options,
 )
@@ -54,7 +54,7 @@ def make_job(model: str, options: dict[str, Any]) -> Job:
     from ..training.defaults import choose_defaults
     from ..training.job import Job
     from ..training.recipe import scaled
-    from ..training.recipes import get_recipe
+    from ..training.start import check_drop_path
 
     if not model:
         raise click.UsageError("Missing argument 'MODEL'.")
@@ -62,23 +62,21 @@ def make_job(model: str, options: dict[str, Any]) -> Job:
         raise click.UsageError("Missing option '--data'.")
     if options["from_scratch"] and options["finetune_from"]:
         raise click.UsageError("give one of --from-scratch and --finetune-from")
-    config, size = key_values(options["config"]), options["img_size"]
-    start = options["finetune_from"] or ("" if options["from_scratch"] else None)
-    fields = key_values(options["fields"])
+    config, size = model_keywords(options), options["img_size"]
+    changes = recipe_changes(options)
     chosen = choose_defaults(
-        model, options["data"], start=start, img_size=size, config=config,
-        epochs=options["epochs"] or fields.get("epochs"),
+        model, options["data"], recipe=options["recipe"], img_size=size, config=config,
+        start="" if options["from_scratch"] else options["finetune_from"],
+        epochs=changes.get("epochs"),
     )  # fmt: skip
-    if not options["recipe"] and _speaks():
+    check_drop_path(model, changes, config)
+    if not options["probe"] and _speaks():
         click.echo(chosen.reason, err=True)
-    recipe = get_recipe(options["recipe"]) if options["recipe"] else chosen.recipe
-    recipe = scaled(recipe, **fields)
-    recipe = scaled(recipe, **{name: options[name] for name in RECIPE_FIELDS})
     return Job(
         model=model,
         data=options["data"],
-        recipe=recipe,
-        fraction=options["fraction"],
+        recipe=scaled(chosen.recipe, **changes),
+        fraction=1.0 if options["fraction"] is None else options["fraction"],
         finetune_from=chosen.start,
         freeze=tuple(options["freeze"]),
         img_size=size,
@@ -202,7 +200,9 @@ def _reproduce(model: str, options: dict[str, Any]) -> None:
             f"no recipe is recorded for weights of {options['reproduce']}, so they cannot be "
             "trained again; `convattn info MODEL` shows which weights have one"
         )
-    recipe = scaled(get_recipe(weights.recipe), seed=weights.seed, epochs=options["epochs"])
+    recipe = scaled(get_recipe(weights.recipe), seed=weights.seed)
+    if options["epochs"] is not None:
+        recipe = scaled(recipe, epochs=options["epochs"])
     job = Job(
         model=record.name,
         data=weights.tag,

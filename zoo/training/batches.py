@@ -60,7 +60,7 @@ def to_tensor(images: Sequence[tuple[Array, int]] | Images, spec: InputSpec) -> 
 class MemorySource:
     """All images preprocessed in memory; each batch is changed in one go (`draw_changes`).
 
-    Raises: ConfigError if they take more than 4 GiB, or for a resized crop.
+    Raises: ConfigError if they take more than 4 GiB.
     """
 
     def __init__(self, images: Images, spec: InputSpec, recipe: Recipe) -> None:
@@ -70,11 +70,6 @@ class MemorySource:
                 f"{len(images)} images of {spec.size[0]} x {spec.size[1]} pixels take "
                 f"{size / 2**30:.1f} GiB in memory; use a recipe that streams, e.g. "
                 "--recipe photos"
-            )
-        if recipe.crop == "resized":
-            raise ConfigError(
-                "recipe: crop 'resized' needs the pipeline 'stream'; in memory images are moved by "
-                "scale and shift, or cropped after padding (crop 'padded')"
             )
         self.images = to_tensor(images, spec)
         self.targets = torch.from_numpy(images.targets)

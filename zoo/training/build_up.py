@@ -39,7 +39,7 @@ def measure_plan(
     Args: folder: where the runs of all plans lie; say: told what is trained.
     """
     run = folder / "-".join(plan)
-    metrics = _trained(replace(job, config={"stages": tuple(plan)}), run, say)
+    metrics = _trained(replace(job, config={**job.config, "stages": tuple(plan)}), run, say)
     network = create_model(str(run), pretrained=True).eval()
     batches = ImageBatches(images, network.pretrained_cfg.input, batch_size)
     pixels = np.concatenate([x.numpy() for x, _ in batches])

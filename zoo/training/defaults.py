@@ -11,11 +11,12 @@ import numpy as np
 
 from ..catalog.references import kind_of
 from ..catalog.registry import get_record
+from ..data.dataset import ImageDataset
 from ..data.image_reading import UNREADABLE
 from ..data.opening import open_dataset, parse_spec
 from .batches import MEMORY_LIMIT, Images
 from .recipe import Recipe, scaled
-from .recipes import RECIPES, default_recipe
+from .recipes import FROM_SCRATCH, RECIPES, default_recipe, get_recipe
 from .start import check_name
 
 SMALL_SIDE = 64  # pixels: inputs up to here are "small images"
@@ -28,7 +29,7 @@ _HARMLESS = {"drop_rate", "drop_path_rate", "attn_drop_rate", "proj_drop_rate", 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Recipe and start of a run that names neither.
+    """Recipe and start of a run that does not name both.
 
     Args:
         recipe: the recipe.
@@ -45,6 +46,7 @@ def choose_defaults(
     model: str,
     data: str,
     *,
+    recipe: str | None = None,
     start: str | None = None,
     img_size: tuple[int, int] | None = None,
     config: Mapping[str, Any] | None = None,
@@ -59,33 +61,41 @@ def choose_defaults(
     weights of the model exist, else "photos-scratch".
 
     Args:
+        recipe: name of the one asked for; those of `FROM_SCRATCH` start from random weights.
         start: weights that were asked for; "": random ones; None: leave the choice to this.
         img_size: of the input, if it is not the model's own.
         config: keywords of the model; weights fit only without such that change its shape.
         epochs: that were asked for.
+    Raises: ConfigError, UnknownModelError; NotFoundError, DatasetError for the data.
     """
     check_name(model)
-    if parse_spec(data)[0] != "folder":
-        recipe, origin = default_recipe(data), f"starts from {start}" if start else "random weights"
-        return Defaults(recipe, start or "", f"recipe {recipe.name}, of the data set; {origin}")
-    images = open_dataset(data, "train")
+    known = parse_spec(data)[0] != "folder"
     origin = f"starts from {start}" if start else "random weights"
-    if start is None:
+    if start is None and not known and recipe not in FROM_SCRATCH:
         start, origin = _start(model, config or {})
-    height, width = img_size or _input_size(model)
-    if max(height, width) <= SMALL_SIDE and 12 * len(images) * height * width <= MEMORY_LIMIT:
-        fitting = min(_MOST, max(_LEAST, round(SEEN / len(images))))
-        name = "small-images-cnn" if _is_convolutional(model) else "small-images"
-        recipe = replace(RECIPES[name], epochs=fitting)
+    start = start or ""
+    if recipe is not None:
+        chosen, what = get_recipe(recipe), ""
+    elif known:
+        chosen, what = default_recipe(data), ", of the data set"
     else:
-        recipe = RECIPES["photos" if start else "photos-scratch"]
-    recipe = scaled(recipe, epochs=epochs)
-    return Defaults(
-        recipe,
-        start,
-        f"recipe {recipe.name}, {recipe.epochs} epochs: {len(images)} images of about "
-        f"{_median_side(images)} pixels at {height} x {width}; {origin}",
-    )
+        chosen, what = _recipe_of_folder(model, open_dataset(data, "train"), start, img_size)
+    if epochs is not None:
+        chosen = scaled(chosen, epochs=epochs)
+    return Defaults(chosen, start, f"recipe {chosen.name}, {chosen.epochs} epochs{what}; {origin}")
+
+
+def _recipe_of_folder(
+    model: str, images: ImageDataset, start: str, img_size: tuple[int, int] | None
+) -> tuple[Recipe, str]:
+    """The recipe for a folder's training images, and the facts that it follows from."""
+    height, width = img_size or _input_size(model)
+    what = f": {len(images)} images of about {_median_side(images)} pixels at {height} x {width}"
+    if max(height, width) > SMALL_SIDE or 12 * len(images) * height * width > MEMORY_LIMIT:
+        return RECIPES["photos" if start else "photos-scratch"], what
+    fitting = min(_MOST, max(_LEAST, round(SEEN / len(images))))
+    name = "small-images-cnn" if _is_convolutional(model) else "small-images"
+    return replace(RECIPES[name], epochs=fitting), what
 
 
 def _start(model: str, config: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
@@ -106,6 +107,11 @@ class Recipe:
                 raise ConfigError(f"recipe: {name} must be at least {least}; got {value}")
         if not self.lr > 0:
             raise ConfigError(f"recipe: lr must be positive; got {self.lr}")
+        if self.crop == "resized" and self.pipeline != "stream":
+            raise ConfigError(
+                "recipe: crop 'resized' needs the pipeline 'stream'; in memory images are moved by "
+                "scale and shift, or cropped after padding (crop 'padded')"
+            )
         for name in ("label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"recipe: {name} must be in [0, 1); got {getattr(self, name)}")
@@ -142,17 +148,46 @@ _LEAST |= {
 }
 
 
-def scaled(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with the fields that are not None replaced.
+# Fields that only some recipes look at: field -> (field, its value there).
+_ONLY = {
+    "milestones": ("schedule", "steps"),
+    "step_factor": ("schedule", "steps"),
+    "min_lr": ("schedule", "cosine"),
+    "rotate_degrees": ("pipeline", "memory"),
+    "shift": ("pipeline", "memory"),
+    "scale": ("pipeline", "memory"),
+    "interpolation": ("pipeline", "stream"),
+    "color_jitter": ("pipeline", "stream"),
+    "rand_augment": ("pipeline", "stream"),
+    "erase_mode": ("pipeline", "stream"),
+    "crop_scale": ("crop", "resized"),
+    "crop_pad": ("crop", "padded"),
+}
 
-    A warm-up longer than half of a shorter run is shortened to that. Raises: ConfigError.
+
+def scaled(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with these fields replaced.
+
+    A warm-up longer than half of a shorter run is shortened to that.
+    Raises: ConfigError, also for a change of what the recipe then never looks at. A recipe that
+    comes with such a value stays as it is.
     """
-    changes = {key: value for key, value in changes.items() if value is not None}
     known = {entry.name for entry in fields(Recipe)}
     for key in changes.keys() - known:
         hint = suggestion(key, known) or f"; it has {', '.join(sorted(known))}"
         raise ConfigError(f"a recipe has no field {key!r}{hint}")
     changed = replace(recipe, **changes)
+    _refuse_idle(changed, changes)
     if "epochs" in changes and "warmup_epochs" not in changes and not changed.warmup_prefix:
         changed = replace(changed, warmup_epochs=min(changed.warmup_epochs, changed.epochs // 2))
     return changed
+
+
+def _refuse_idle(recipe: Recipe, changes: Mapping[str, Any]) -> None:
+    for key, (other, needed) in _ONLY.items():
+        has = getattr(recipe, other)
+        if key in changes and has != needed:
+            raise ConfigError(
+                f"{key} has no effect on the recipe {recipe.name}, whose {other} is {has!r}: it is "
+                f"of {other} {needed!r}; leave {key} out, or change {other} too"
+            )

@@ -192,6 +192,8 @@ _ALL = (
     ),
 )
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+# Recipes for random weights: they start from no others unless these are asked for.
+FROM_SCRATCH = ("photos-scratch",)
 
 
 def get_recipe(name: str) -> Recipe:

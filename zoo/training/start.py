@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
     check_name(job.model)
     source = job.finetune_from or job.model
     architecture = _architecture(job.model)
-    settings = _settings(job, architecture)
+    settings = _settings(job, architecture, len(labels))
     classes = {"num_classes": len(labels)}
     if not job.finetune_from:
         if _classes_of(job.model) == len(labels):
@@ -84,19 +85,52 @@ def _classes_of(model: str) -> int | None:
     return int(classes)
 
 
-def _settings(job: Job, architecture: str) -> dict[str, Any]:
-    """Constructor keywords: the job's, its image size, the recipe's stochastic depth."""
+def _settings(job: Job, architecture: str, classes: int) -> dict[str, Any]:
+    """Constructor keywords: the job's, its image size, the recipe's stochastic depth.
+
+    The depth is left out where the model has none: recipes come with one for all models.
+    `check_drop_path` refuses one that was asked for. Raises: ConfigError for other classes.
+    """
     settings = dict(job.config)
-    known = {"img_size", "drop_path_rate"}
-    if kind_of(architecture) == "name":
-        known = set(
-            inspect.signature(find_class(get_record(architecture).family.builder)).parameters
+    if settings.pop("num_classes", classes) != classes:
+        raise ConfigError(
+            f"num_classes={job.config['num_classes']}, but {job.data!r} has {classes} classes; "
+            "leave num_classes out: the model takes those of the data"
         )
+    known = _keywords(architecture)
     if job.img_size is not None and "img_size" in known:
         settings["img_size"] = job.img_size
     if job.recipe.drop_path is not None and "drop_path_rate" in known:
         settings.setdefault("drop_path_rate", job.recipe.drop_path)
     return settings
+
+
+def _keywords(architecture: str) -> Collection[str]:
+    """Those of the model's constructor; of timm's models, those that all may take."""
+    if kind_of(architecture) != "name":
+        return ("img_size", "drop_path_rate")
+    return inspect.signature(find_class(get_record(architecture).family.builder)).parameters
+
+
+def check_drop_path(model: str, changes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a stochastic depth that was asked for and would have no effect.
+
+    A recipe's own, which nobody asked for, may go unused in silence.
+
+    Args: changes: of the recipe's fields; config: keywords of the model.
+    """
+    rate = changes.get("drop_path")
+    if rate is None:
+        return
+    if "drop_path_rate" in config:
+        raise ConfigError(
+            f"drop_path {rate} has no effect beside the model's keyword drop_path_rate="
+            f"{config['drop_path_rate']}; give one of them"
+        )
+    if rate and "drop_path_rate" not in _keywords(model):
+        raise ConfigError(
+            f"drop_path {rate} has no effect: {model} has no stochastic depth; leave it out"
+        )
 
 
 def freeze(model: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, ...]:

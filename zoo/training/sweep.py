@@ -23,7 +23,7 @@ from .machine import Machine
 from .recipe import scaled
 from .recipes import get_recipe
 from .run import DOCUMENT, METRICS, is_finished, train_model
-from .start import tag_of
+from .start import check_drop_path, tag_of
 
 FILE = "sweep.json"
 
@@ -136,14 +136,21 @@ class Grid:
             if seed == self.seeds[0] or fraction < self.one_seed_from:
                 yield settings, self._job(settings, fraction, seed)
 
+    def set_by_rows(self) -> set[str]:
+        """The settings that a row or the grid makes: what is said for all runs loses to these."""
+        return {key for settings in self.settings() for key in settings}
+
     def _job(self, settings: Settings, fraction: float, seed: int) -> Job:
         own = {key[7:]: value for key, value in settings.items() if key.startswith("recipe.")}
         config = {k: v for k, v in settings.items() if k != "model" and "recipe." not in k}
         model = settings.get("model", self.model)
         if not model or not isinstance(model, str):
             raise ConfigError(f"grid {self.name}: no model; give one, in the rows or for all")
+        if "seed" in {**self.set, **own}:
+            raise ConfigError(f"grid {self.name}: seed is no setting; give seeds = [...] for all")
         recipe = scaled(scaled(get_recipe(self.recipe), **self.set), **own)
         config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        check_drop_path(model, {**self.set, **own}, config)
         return Job(
             model=model,
             data=self.data,

@@ -1,0 +1,55 @@
+"""Which options the command line gives, and the refusal of those that would have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import click
+
+
+def given() -> tuple[click.Parameter, ...]:
+    """The parameters of the command that runs which the command line gives."""
+    context = click.get_current_context()
+    command_line = click.core.ParameterSource.COMMANDLINE
+    return tuple(
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is command_line
+    )
+
+
+def is_given(name: str) -> bool:
+    """Whether the command line gives this parameter, its default included."""
+    return any(parameter.name == name for parameter in given())
+
+
+def refuse_idle(names: Collection[str], beside: str) -> None:
+    """Raise click.UsageError for given parameters that would be dropped in silence.
+
+    Args: names: of the parameters without effect; beside: what makes them so: "--sweep".
+    """
+    idle = [parameter for parameter in given() if parameter.name in names]
+    if idle:
+        raise click.UsageError(
+            f"{', '.join(map(_label, idle))} would have no effect with {beside}; leave out one or "
+            "the other"
+        )
+
+
+def refuse_empty() -> None:
+    """Raise click.UsageError for a given parameter that is an empty text, such as the value of a
+    variable that is not set.
+    """
+    values = click.get_current_context().params
+    empty = [parameter for parameter in given() if values.get(parameter.name or "") == ""]
+    if empty:
+        raise click.UsageError(
+            f"{_label(empty[0])} is empty; give it a value, or leave it out (is a variable of the "
+            "shell not set?)"
+        )
+
+
+def _label(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Argument):
+        return parameter.human_readable_name.upper()
+    return parameter.opts[0]
