@@ -103,10 +103,12 @@ def test_options_of_the_command_replace_those_of_the_grid(
     monkeypatch.setattr("zoo.training.sweep.run_sweep", run)
     words = ["train", "fcvit_nano", "--sweep", "drop-path", "--img-size", "24", "--fraction", "0.5"]
     words += ["--seed", "7", "--lr", "3e-3", "--set", "weight_decay=0.2", "--out", str(tmp_path)]
+    words += ["--on-unreadable", "skip"]
     found = CliRunner().invoke(cli, words)
     assert found.exit_code == 0, found.output
     job = next(job for _, job in grids[0].jobs())
     assert (job.model, job.img_size, job.fraction) == ("fcvit_nano", 24, 0.5)
+    assert job.on_unreadable == "skip"
     assert (job.recipe.seed, job.recipe.lr, job.recipe.weight_decay) == (7, 3e-3, 0.2)
 
 

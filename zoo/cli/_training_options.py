@@ -23,7 +23,7 @@ MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
 _RUN = ("resume", "overwrite", "export", "diagnostics", "tensorboard")
 _TAKEN = {
     "sweep": {
-        "model", "data", "recipe", "fields", "img_size", "fraction", "resume",
+        "model", "data", "recipe", "fields", "img_size", "fraction", "on_unreadable", "resume",
         *RECIPE_FIELDS, *MACHINE_FIELDS,
     },
     "reproduce": {"model", "recipe", "epochs", *_RUN, *MACHINE_FIELDS},

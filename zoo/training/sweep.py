@@ -97,7 +97,8 @@ class Grid:
 
     Args:
         name, about: what it answers.
-        model, data, recipe, img_size: of all runs; a row may name another "model".
+        model, data, recipe, img_size, on_unreadable: of all runs, as in `Job`; a row may name
+            another "model".
         set: fields of the recipe for all runs.
         rows: settings of each run: keywords of the model, "model", or "recipe.FIELD".
         grid: setting -> values; all combinations follow the rows.
@@ -112,6 +113,7 @@ class Grid:
     data: str = "digits"
     recipe: str = "small-data"
     img_size: int | tuple[int, int] | None = None
+    on_unreadable: str = "stop"
     set: Settings = field(default_factory=dict)
     rows: tuple[Settings, ...] = ()
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -157,6 +159,7 @@ class Grid:
             recipe=replace(recipe, seed=seed),
             fraction=fraction,
             img_size=self.img_size,
+            on_unreadable=self.on_unreadable,
             config=config,
         )
 
