@@ -89,12 +89,14 @@ def robustness_command(request: Request, provider: str, trust_code: bool) -> Non
         corruption_robustness,
         plot_robustness,
     )
+    from ..data.corruptions import KINDS as CORRUPTED
     from ..data.dataset import in_classes_of
 
     kind = request.data.partition(":")[0]
-    if kind.endswith("-c"):
+    published = kind in CORRUPTED
+    if published:
         refuse_idle(("part", "seed", "on_unreadable"), f"--data {kind}, which is read as it is")
-    clean = None if kind.endswith("-c") else request.dataset(32, 2000)
+    clean = None if published else request.dataset(32, 2000)
     reference = Reference("AlexNet", ALEXNET_IMAGENET_C) if kind == "imagenet-c" else None
     what = "Corruptions of ours, see zoo.analysis.corruptions." if clean else "Published sets."
     results = []
