@@ -38,6 +38,11 @@ def open_torch(path: Path, settings: SessionSettings, digest: str | None = None)
         raise ConfigError(
             f"{path.name} runs on cpu or cuda; {settings.provider} takes the .onnx file"
         )
+    if settings.threads or settings.level != "all" or settings.cuda_graph:
+        raise ConfigError(
+            f"threads, levels and CUDA graphs are of onnxruntime; {path.name} runs in torch, whose "
+            "threads are the whole process's: set OMP_NUM_THREADS, or use the .onnx file"
+        )
     try:
         import torch
     except ImportError:
