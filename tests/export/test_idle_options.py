@@ -51,7 +51,16 @@ ROWS = ("--data", "{exported}", "--out", "{new}.npz")
         (("predict", FILE, SCAN, "--gpus-per-actor", "0"), 2, "--gpus-per-actor would have no"),
         (("predict", FILE, SCAN, "--untrusted", "--set", "depth=3"), 3, "file is finished"),
         (("predict", FILE, SCAN, "--untrusted", "--weights", "no"), 3, "file is finished"),
-        (("bench", "model", FILE, "--set", "depth=3"), 3, "(--set depth) are for models"),
+        (
+            ("bench", "model", "convit_nano", FILE, "--set", "depth=3"),
+            2,
+            "--set would have no effect",
+        ),
+        (
+            ("bench", "model", FILE, "--no-compile"),
+            2,
+            "--compile/--no-compile would have no effect",
+        ),
         (("embed", "convit_nano", *ROWS, "--workers", "7"), 2, "--workers: for rows"),
         (("embed", "convit_nano", *ROWS, "--resume"), 2, "--resume: for rows"),
         (("embed", "convit_nano", *ROWS, "--set", "num_classes=5"), 2, "leave it out"),
@@ -206,6 +215,11 @@ def test_bench_opens_a_file_with_the_trust_that_is_given(
     settings = side_by_side.LatencySettings(trust_code=trust_code, threads=2)
     side_by_side._open_artefact("model.onnx", settings)
     assert seen == [{"threads": 2, "trust_code": trust_code}]
+
+
+def test_bench_takes_no_keywords_of_a_file() -> None:
+    with pytest.raises(ConfigError, match=r"\(--set depth\) are for models"):
+        side_by_side.bench_model("model.onnx", keywords={"depth": 3})
 
 
 def test_two_sizes_of_one_export_are_refused() -> None:

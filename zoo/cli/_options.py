@@ -22,7 +22,7 @@ def given_options(*names: str) -> list[str]:
     context = click.get_current_context()
     given = click.core.ParameterSource.COMMANDLINE
     return [
-        parameter.opts[0]
+        "/".join([parameter.opts[0], *parameter.secondary_opts])
         for parameter in context.command.params
         if parameter.name in names and context.get_parameter_source(parameter.name) is given
     ]
