@@ -79,12 +79,8 @@ def verify_command(
         found = verify_directory(
             directory, provider, tf32=tf32, levels=levels or None, trust_code=trust_code
         )
-    idle = given_options(*_OF_EXPORTS)
-    if found.report is None and idle:
-        raise ConfigError(
-            f"nothing is exported in {directory!r} yet (convattn export), which {', '.join(idle)} "
-            f"would be about; leave that out to check its {len(found.manifest.files)} files alone"
-        )
+    if found.report is None:
+        _refuse_idle(directory)
     content = found.to_dict()
     if found.report is not None:
         content["parity"] = json.loads(found.report.to_json())
@@ -109,6 +105,18 @@ def verify_command(
         click.echo(line)
     if per_node:
         click.echo(node_table(content["per_node"]))
+
+
+def _refuse_idle(directory: str) -> None:
+    """Raises: ConfigError for options about exported files, where there are none."""
+    from ..errors import ConfigError
+
+    idle = given_options(*_OF_EXPORTS)
+    if idle:
+        raise ConfigError(
+            f"nothing is exported in {directory!r} yet (convattn export), which {', '.join(idle)} "
+            "would be about; leave that out to check the digests of its files alone"
+        )
 
 
 def _graph_of_nodes(directory: str) -> tuple[Path, str]:
