@@ -27,7 +27,7 @@ from .formats.extras import extra_file
 from .formats.metadata import describe_for
 from .formats.triton import FOLDER as TRITON
 from .formats.triton import repository_file, write_triton
-from .parity.calibration import own_images
+from .parity.calibration import OwnImages, own_images
 from .parity.report import ParityReport, require_parity
 from .parity.stored import write_test_data
 from .spec import FORMATS, PRECISIONS, SERVING, ExportSpec
@@ -84,7 +84,8 @@ def export_model(
         precisions: further ONNX files, of "float16", "int8" (dynamic) and "int8-static".
         extras: further ONNX files, of "embeddings", "features", "attention", "preprocessing", or
             several of them in one, as "preprocessing+attention" (see `formats.extras`).
-        calibration: folder of images for static int8; None takes images that ship with us.
+        calibration: folder of images for static int8; None takes images that ship with us. In class
+            folders named like the model's classes they are `data` too, unless that is given.
         data: labelled images with the model's classes, as `zoo.data.open_dataset` takes them: the
             training part calibrates static int8 unless `calibration` does, and an int8 file may
             lose at most `spec.int8_top1_loss` points on the validation part.
@@ -111,6 +112,8 @@ def export_model(
     config["pretrained_cfg"] |= cfg.input.to_dict()  # its size may be another one
     check_exportable(cfg, spec, formats)
     own = own_images(cfg, calibration, data, on_unreadable)
+    if calibration and "int8-static" not in precisions:
+        _require_judges(own, data)
     out = Path(out)
     requested = _requested(formats, precisions, extras)
     requested |= {repository_file(cfg)} if serving else set()
@@ -139,6 +142,17 @@ def _check_request(formats: Sequence[str], precisions: Sequence[str], serving: s
         raise ConfigError("triton serves the float32 ONNX file; add the format onnx")
     if not formats:
         raise ConfigError(f"formats are {', '.join(FORMATS)}; got none")
+    if "float32" in precisions and "onnx" not in formats:
+        raise ConfigError("the precision float32 is the ONNX file itself; add the format onnx")
+
+
+def _require_judges(own: OwnImages | None, data: str | Path | None) -> None:
+    """Raises: ConfigError for images to calibrate on that no file is calibrated or judged on."""
+    if data is not None or own is None or own.labelled is None:
+        raise ConfigError(
+            "calibration is for int8-static, and none is asked for; add the precision, or leave it "
+            "out. A folder with the model's class folders judges int8 too"
+        )
 
 
 def _requested(

@@ -41,7 +41,15 @@ def describe(model: nn.Module, input: InputSpec | None = None) -> PretrainedCfg:
 
 
 def describe_for(model: nn.Module, spec: ExportSpec, input: InputSpec | None) -> PretrainedCfg:
-    """`describe`, at the image size that the spec asks for."""
+    """`describe`, at the image size that the spec asks for.
+
+    Raises: ConfigError also if `input` says another one.
+    """
+    if input is not None and spec.img_size not in (None, input.size):
+        raise ConfigError(
+            f"the spec asks for images of {spec.img_size} and the input for {input.size} (height, "
+            "width); name the size once, or the same one"
+        )
     cfg = describe(model, input)
     return cfg if spec.img_size is None else replace(cfg, input=at_size(cfg.input, spec.img_size))
 

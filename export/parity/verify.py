@@ -29,6 +29,7 @@ from zoo.files.manifest import Manifest, check_files, read_manifest
 from zoo.files.places import Directory
 from zoo.files.provenance import package_versions
 
+from ..runtime.builtin import OPENVINO
 from ..runtime.providers import LEVELS
 from ..spec import ExportSpec
 from .candidates import Bench, measure_eager, measure_file
@@ -69,7 +70,7 @@ def verify_directory(
     *,
     tf32: bool = False,
     spec: ExportSpec | None = None,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] | None = None,
     trust_code: bool = False,
 ) -> Verification:
     """Check every file of a run or export directory, then run the exported ones.
@@ -77,19 +78,23 @@ def verify_directory(
     Args:
         directory: of a run or export, or one exported file inside one.
         provider: "cpu", "cuda", "tensorrt" or "openvino"; the graph must really run there.
-        tf32: allow TensorFloat-32 on CUDA (judged by the looser limit of the spec).
-        levels: graph optimisations of onnxruntime to run each .onnx file at.
+        tf32: allow TensorFloat-32, on CUDA only (judged by the looser limit of the spec).
+        levels: graph optimisations of onnxruntime to run each .onnx file at; None: all there are.
         trust_code: run .pt and .pt2 files that this user did not export, too; else they are not
             run, and the report says so.
     Raises: IntegrityError (a digest differs; code "code_not_trusted": code is all that was asked
         for), ProviderError (the provider did not run the graph),
-        ParityError (too far from the reference), UnknownModelError (no manifest).
+        ParityError (too far from the reference), UnknownModelError (no manifest), ConfigError
+        (levels or TF32 where there are none).
     """
-    directory, only = _split(Path(directory))
+    directory, only = split(Path(directory))
     manifest = _manifest_of(directory, only)
     check_files(directory, manifest)
     listed = [path for suffix in _SUFFIXES for path in manifest.paths if path.endswith(suffix)]
     files = [only] if only else listed
+    levels = _levels(levels, provider, files)
+    if tf32 and provider != "cuda":
+        raise ConfigError(f"TF32 is of CUDA; {provider} has none. Leave it out, or verify on cuda")
     if only.endswith(CODE_SUFFIXES):
         require_own_code(only, manifest.digest(only), trust_code)
     model = _load(directory)
@@ -102,7 +107,7 @@ def verify_directory(
         for reference in references:
             _check_reference(model, reference)
     bench = Bench(
-        directory, manifest, provider, tf32, spec or ExportSpec(), tuple(levels), model,
+        directory, manifest, provider, tf32, spec or ExportSpec(), levels, model,
         tuple(references), trust_code,
     )  # fmt: skip
     rows: list[ParityRow] = []
@@ -124,7 +129,23 @@ def verify_directory(
     return Verification(manifest, how, report)
 
 
-def _split(path: Path) -> tuple[Path, str]:
+def _levels(asked: Sequence[str] | None, provider: str, files: Sequence[str]) -> tuple[str, ...]:
+    """The levels to run at, each once. Raises: ConfigError."""
+    if asked is None:
+        return LEVELS
+    unknown = [level for level in asked if level not in LEVELS]
+    if unknown or not asked or isinstance(asked, str):
+        raise ConfigError(f"levels are one or more of {', '.join(LEVELS)}; got {asked!r}")
+    if provider == OPENVINO or not any(file.endswith(".onnx") for file in files):
+        found = provider if provider == OPENVINO else ", ".join(files) or "nothing exported"
+        raise ConfigError(
+            f"levels are those at which onnxruntime runs .onnx files; here is {found}. Leave them "
+            "out"
+        )
+    return tuple(dict.fromkeys(asked))
+
+
+def split(path: Path) -> tuple[Path, str]:
     """The directory of an export, and the one file in it that was asked for, or ""."""
     if path.suffix not in _SUFFIXES:
         return path, ""

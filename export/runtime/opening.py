@@ -135,22 +135,22 @@ def open_session(
     path: str | Path,
     settings: SessionSettings | None = None,
     *,
-    precision: str = "float32",
+    precision: str | None = None,
     untrusted: bool = False,
 ) -> Session:
     """Open a .onnx, .pt or .pt2 file, or the file of one precision in an export directory.
 
     Args:
-        settings: provider, threads and the like; torch's formats heed the provider only.
-        precision: "float32", "float16" or "int8"; of a directory.
+        settings: provider, threads and the like; of torch's formats the provider only.
+        precision: "float32", "float16" or "int8", of a directory; None is "float32" there.
         untrusted: see `open_onnx`.
-    Raises: as `open_onnx`; ConfigError for another suffix, IntegrityError (code "code_not_trusted")
-        for a .pt or .pt2 that this user did not export, unless the settings trust code,
-        MissingDependencyError for these without torch.
+    Raises: as `open_onnx`; ConfigError for another suffix, the precision of a single file, threads
+        for one of torch's formats; IntegrityError (code "code_not_trusted") for a .pt or .pt2 that
+        this user did not export, unless the settings trust code, MissingDependencyError for these
+        without torch.
     """
-    settings, path, digest = settings or SessionSettings(), Path(path), None
-    if path.is_dir():
-        path, digest = _member(path, precision)
+    settings = settings or SessionSettings()
+    path, digest = file_of(path, precision)
     if path.suffix == ".onnx":
         return _open_onnx(path, settings, digest, untrusted)
     if path.suffix in (".pt", ".pt2"):
@@ -160,10 +160,25 @@ def open_session(
     )
 
 
-def _member(directory: Path, precision: str) -> tuple[Path, str]:
-    """The file of a precision in an export directory, and its digest."""
-    if precision not in _FILES:
+def file_of(place: str | Path, precision: str | None = None) -> tuple[Path, str | None]:
+    """The file of a precision in an export directory, and its digest; or the one file itself.
+
+    Raises: as `open_session`.
+    """
+    place = Path(place)
+    if precision is not None and precision not in _FILES:
         raise ConfigError(f"precision must be one of {', '.join(_FILES)}; got {precision!r}")
+    if not place.is_dir():
+        if precision is not None:
+            raise ConfigError(
+                f"precision chooses a file of an export directory, and {place.name!r} is none; "
+                "leave precision out, or name the directory"
+            )
+        return place, None
+    return _member(place, precision or "float32")
+
+
+def _member(directory: Path, precision: str) -> tuple[Path, str]:
     manifest: Manifest = read_manifest(directory)
     for file in _FILES[precision]:
         if file in manifest.paths:
@@ -201,7 +216,7 @@ def open_predictor(
     path: str | Path,
     provider: str = "cpu",
     *,
-    precision: str = "float32",
+    precision: str | None = None,
     threads: int = 0,
     warm_up: Sequence[int] = (),
     like: str = "",
@@ -211,8 +226,8 @@ def open_predictor(
     """A `zoo.Predictor` over an exported file or directory; safe to call from many threads.
 
     Args:
-        precision: of a directory.
-        threads: of the runtime for one call; 0 lets it choose.
+        precision: of a directory; see `open_session`.
+        threads: of onnxruntime or OpenVINO for one call; 0 lets it choose.
         warm_up: batch sizes that are run once before this returns.
         like: a model reference whose preprocessing and labels a foreign file without metadata has.
         untrusted: see `open_onnx`.
@@ -253,6 +268,7 @@ def _described_by(name: str) -> tuple[InputSpec, tuple[str, ...]]:
     import zoo
     from zoo.catalog.references import kind_of
     from zoo.catalog.tables import read_labels
+    from zoo.factory.building import input_of
 
     kind = kind_of(name)
     if kind == "py":  # only the module itself knows
@@ -264,4 +280,9 @@ def _described_by(name: str) -> tuple[InputSpec, tuple[str, ...]]:
         described = resolve(name).described
         return described.input, described.labels
     record = zoo.get_record(name)
-    return record.input, read_labels(record.selected.labels if record.selected else record.labels)
+    picked = record.selected or record.checkpoint
+    trained = picked.overrides if picked else {}
+    input = input_of((picked and picked.input) or record.input, {**record.config, **trained})
+    if record.selected:
+        return input, read_labels(record.selected.labels)
+    return input, () if "num_classes" in trained else read_labels(record.labels)

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, ProviderError
 
-from .builtin import PROVIDERS, import_runtime
+from .builtin import OPENVINO, PROVIDERS, import_runtime
 from .model_files import ModelFile, explain
 from .plugins import check_provider, devices_of
 
@@ -39,7 +39,7 @@ class SessionSettings:
         provider: "cpu", "cuda", "tensorrt", "openvino", or the name of a plugin's.
         tf32: whether CUDA may use TensorFloat-32.
         threads: intra-op threads; 0 lets the runtime choose.
-        level: graph optimisation: "disabled", "basic", "extended" or "all".
+        level: graph optimisation of onnxruntime: "disabled", "basic", "extended" or "all".
         cuda_graph: capture the kernels of each input shape once and replay them.
         trust_code: run .pt and .pt2 files, which are code, whoever exported them.
     Raises: ConfigError.
@@ -56,6 +56,8 @@ class SessionSettings:
         check_provider(self.provider)
         if self.level not in LEVELS:
             raise ConfigError(f"level must be one of {', '.join(LEVELS)}; got {self.level!r}")
+        if self.level != LEVELS[-1] and self.provider == OPENVINO:
+            raise ConfigError(f"levels are onnxruntime's, OpenVINO has none; got {self.level!r}")
         if self.threads < 0:
             raise ConfigError(f"threads must be 0 (automatic) or more; got {self.threads}")
         if self.cuda_graph and self.provider != "cuda":

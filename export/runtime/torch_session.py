@@ -34,10 +34,7 @@ def open_torch(path: Path, settings: SessionSettings, digest: str | None = None)
     """
     digest = digest or sha256_bytes(read_listed(path, "exported file"))
     require_own_code(path.name, digest, settings.trust_code)
-    if settings.provider not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"{path.name} runs on cpu or cuda; {settings.provider} takes the .onnx file"
-        )
+    _check_settings(path, settings)
     try:
         import torch
     except ImportError:
@@ -65,6 +62,19 @@ def open_torch(path: Path, settings: SessionSettings, digest: str | None = None)
 
     provider = "torch-cuda" if settings.provider == "cuda" else "torch-cpu"
     return Session(run_named, provider, metadata, {}, shape, names[0])
+
+
+def _check_settings(path: Path, settings: SessionSettings) -> None:
+    """Raises: ConfigError for what torch does not heed."""
+    if settings.provider not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"{path.name} runs on cpu or cuda; {settings.provider} takes the .onnx file"
+        )
+    if settings.threads or settings.level != "all" or settings.cuda_graph:
+        raise ConfigError(
+            f"threads, levels and CUDA graphs are of onnxruntime; {path.name} runs in torch, whose "
+            "threads are the whole process's: set OMP_NUM_THREADS, or use the .onnx file"
+        )
 
 
 def _stated_shape(metadata: Mapping[str, Any]) -> tuple[int | str | None, ...]:

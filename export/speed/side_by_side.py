@@ -98,11 +98,15 @@ def bench_model(
     Args:
         reference: any model reference, or a single exported file (which then runs alone).
         say: told what is being prepared.
-        keywords: constructor keywords.
+        keywords: constructor keywords, of a model.
     Raises: what loading and opening raise; ConfigError for a file that does not say its input size
-        when `settings.size` does not either.
+        when `settings.size` does not either, and for keywords of a file.
     """
     settings = settings or LatencySettings()
+    if keywords and kind_of(reference) == "file":
+        raise ConfigError(
+            f"{reference!r} is finished: keywords (--set {', '.join(keywords)}) are for models"
+        )
     with limited_threads(settings.threads), tempfile.TemporaryDirectory() as folder:
         if kind_of(reference) == "file":
             runs, cfg, weights = _open_artefact(reference, settings)
@@ -179,7 +183,9 @@ def _open_artefact(
 
     path = Path(reference)
     if path.suffix == ".onnx":
-        session = open_onnx(path, settings.provider, threads=settings.threads)
+        session = open_onnx(
+            path, settings.provider, threads=settings.threads, trust_code=settings.trust_code
+        )
         run, metadata = session.run, session.metadata
     else:
         run, metadata = open_file(path, settings.provider, settings.trust_code)

@@ -17,6 +17,9 @@ from zoo.cli._evaluation_text import compact_json
 from zoo.data.corruptions import CORRUPTIONS
 from zoo.data.opening import open_dataset
 
+SCAN = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))[0]
+LIST = "a list of files"
+
 
 def run(*args: str) -> int:
     with pytest.raises(SystemExit) as caught:
@@ -180,12 +183,19 @@ def test_unreadable_images_are_failures_or_counted(
         (("--data", "digits", "--plots"), "--plots needs --out"),
         (("--data", "digits", "--corruption", "fog"), "--corruption is for"),
         (("--data", "cifar10-c:x", "--part", "test"), "no parts and no plots"),
+        (("--data", "cifar10-c:x", "--column", "image"), "leave out --column"),
+        (("--data", "digits", "--seed", "5"), "--seed is of MC dropout's masks"),
+        (("--data", "digits", "--seed", "0"), "add --mc-samples, or leave it out"),
+        (("--data", "digits", "--label-column", "foo"), "--label-column: columns are of parquet"),
+        (("--data", LIST, "--label-column", "label"), "--label-column: columns are of parquet"),
     ],
 )
 def test_options_that_do_not_go_together_are_usage_errors(
-    args: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("evaluate", "convit_nano", *args) == 2
+    (tmp_path / "scans.txt").write_text(f"{SCAN}\t0\n")
+    given = [str(tmp_path / "scans.txt") if word == LIST else word for word in args]
+    assert run("evaluate", "convit_nano", *given) == 2
     assert text in capsys.readouterr().err
 
 

@@ -161,6 +161,18 @@ def test_images_for_int8_without_int8_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_class_folders_to_calibrate_on_judge_int8_and_others_are_refused(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--precision", "int8", "--calibration", str(scans))
+    assert run_export(tmp_path / "out", *options) == 0
+    found = json.loads(capsys.readouterr().out)["attestation"][DYNAMIC]["accuracy"]
+    assert (found["data"], found["images"]) == ("scans/validation", 10)
+    assert run_export(tmp_path / "other", *options, "--data", "digits") == 3
+    assert "calibration is for int8-static" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_calibration_on_a_folder_that_is_not_there_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files.json_text import to_json
-from ._options import say
+from ._options import given_options, say
 
 if TYPE_CHECKING:
     from ..evaluation.batch.items import Source
@@ -64,7 +64,7 @@ def engine_options() -> Callable[[Any], Any]:
         ),
         click.option("--actors", default=0, type=click.IntRange(0), help="Of ray; 0: auto."),
         click.option(
-            "--gpus-per-actor", default=0.0, type=click.FloatRange(0),
+            "--gpus-per-actor", type=click.FloatRange(0),
             help="Of ray.  [default: 1 where the provider needs a GPU]",
         ),
         click.option("--address", default="", help="Of a Ray cluster, or auto.  [default: none]"),
@@ -73,11 +73,11 @@ def engine_options() -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         @functools.wraps(function)
         def gathered(*args: Any, engine: str, **given: Any) -> Any:
-            cluster = {name: given.pop(name) for name in ("actors", "gpus_per_actor", "address")}
-            if engine == "process" and any(cluster.values()):
-                raise click.UsageError(
-                    "--actors, --gpus-per-actor and --address are for --engine ray"
-                )
+            names = ("actors", "gpus_per_actor", "address")
+            cluster = {name: given.pop(name) for name in names}
+            idle = given_options(*names) if engine == "process" else []
+            if idle:
+                raise click.UsageError(f"{', '.join(idle)} would have no effect; add --engine ray")
             if engine == "ray" and given["out"] is None:
                 raise click.UsageError("--engine ray needs --out")
             return function(*args, cluster=cluster if engine == "ray" else None, **given)
@@ -97,15 +97,22 @@ def ray_engine(
     cluster: Mapping[str, Any],
     **given: Any,
 ) -> Engine:
-    """An engine whose actors call `open_model`, with one thread each unless told otherwise."""
+    """An engine whose actors call `open_model`, with one thread each unless told otherwise.
+
+    torch takes the threads of an actor's process, which Ray sets; other runtimes are told.
+    """
     from ..catalog.references import kind_of
     from ..evaluation.batch.ray_engine import RayEngine
 
     threads = settings.get("threads") or 1
     if settings or provider != "cpu" or kind_of(reference) == "file":  # an exported file
-        settings = {**settings, "threads": threads}
-    needed = 1.0 if provider in ("cuda", "tensorrt") else 0.0
-    gpus = cluster["gpus_per_actor"] or needed
+        from export.runtime.opening import file_of
+
+        of_torch = file_of(reference, settings.get("precision"))[0].suffix != ".onnx"
+        settings = {**settings, "threads": 0 if of_torch else threads}
+    gpus = cluster["gpus_per_actor"]
+    if gpus is None:
+        gpus = 1.0 if provider in ("cuda", "tensorrt") else 0.0
     opening = functools.partial(open_model, reference, provider, settings=settings, **given)
     return RayEngine(opening, threads=threads, **{**cluster, "gpus_per_actor": gpus})
 

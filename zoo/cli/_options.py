@@ -11,6 +11,22 @@ import click
 
 from ..catalog.checked_json import MAX_BYTES, conform, parse_json
 
+_LIBRARIES = "convattn.provider_libraries"  # in the context of a command
+
+
+def given_options(*names: str) -> list[str]:
+    """Of these parameters of the running command, those on its command line, as users spell them.
+
+    A value that equals the default is given all the same.
+    """
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    return [
+        "/".join([parameter.opts[0], *parameter.secondary_opts])
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is given
+    ]
+
 
 def provider_option(
     help: str = "Where an exported file runs.",
@@ -32,6 +48,7 @@ def library_option() -> Callable[[Any], Any]:
     """``--provider-library``: loaded at once, before the other options are read."""
 
     def load(context: Any, parameter: Any, paths: tuple[str, ...]) -> None:
+        context.meta[_LIBRARIES] = paths
         if paths:
             from export.runtime.plugins import load_library
 
@@ -47,6 +64,12 @@ def library_option() -> Callable[[Any], Any]:
         expose_value=False,
         help="A library (code!) that brings a provider, to name with --provider.",
     )
+
+
+def loaded_libraries() -> tuple[str, ...]:
+    """What ``--provider-library`` of the running command named."""
+    found: tuple[str, ...] = click.get_current_context().meta.get(_LIBRARIES, ())
+    return found
 
 
 class _Provider(click.Choice[str]):

@@ -15,7 +15,7 @@ import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._options import model_options, trust_option
+from ._options import given_options, model_options, trust_option
 from ._references import ModelReference
 
 threads_option = click.option(
@@ -102,6 +102,7 @@ def model_command(models: tuple[str, ...], out: Path | None, as_json: bool, **op
     """Latency of each MODEL (any reference, or an exported file) in every form that runs here."""
     from export.speed.side_by_side import LatencySettings, bench_model
 
+    _refuse_idle(models)
     keywords = options.pop("keywords")
     settings = LatencySettings(**options)
     found = []
@@ -116,6 +117,19 @@ def model_command(models: tuple[str, ...], out: Path | None, as_json: bool, **op
         _write_speed(out, content, options["provider"])
     if as_json:
         click.echo(to_json(content, indent=2))
+
+
+def _refuse_idle(models: tuple[str, ...]) -> None:
+    """Raises: click.UsageError for what an exported file among the models cannot heed."""
+    from ..catalog.references import kind_of
+
+    files = [model for model in models if kind_of(model) == "file"]
+    idle = given_options("keywords") if files else []
+    idle += given_options("compiled") if len(files) == len(models) else []
+    if idle:
+        raise click.UsageError(
+            f"{', '.join(idle)} would have no effect: {files[0]} is finished; leave it out"
+        )
 
 
 def _show_model(found: dict[str, Any]) -> None:

@@ -16,7 +16,14 @@ from ._batch import (
     rows_text,
     write_source,
 )
-from ._options import model_options, provider_option, say, trust_option, unreadable_option
+from ._options import (
+    given_options,
+    model_options,
+    provider_option,
+    say,
+    trust_option,
+    unreadable_option,
+)
 from ._references import ModelReference
 from .predict import load_predictor
 
@@ -70,9 +77,16 @@ def embed_command(
     from ..evaluation.batch.sources import open_source
 
     archive = out.lower().endswith(".npz")
-    if archive and (resume or overwrite or column or cluster):
+    idle = given_options("resume", "overwrite", "column", "workers") if archive else []
+    if archive and cluster:
+        idle.append("--engine")
+    if idle:
         raise click.UsageError(
-            "--resume, --overwrite, --column and --engine are for rows, not for .npz"
+            f"{', '.join(idle)}: for rows, not for .npz; leave out, or write rows"
+        )
+    if "num_classes" in keywords:
+        raise click.UsageError(
+            "embed takes the classifier away: --set num_classes would have no effect; leave it out"
         )
     if not archive:
         if not out.lower().endswith(SUFFIXES):

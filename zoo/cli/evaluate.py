@@ -13,6 +13,7 @@ import click
 from ..files.local import write_text
 from ._batch import labels_options, rows_progress
 from ._console import progress
+from ._evaluation_options import check_columns, check_usage
 from ._evaluation_text import compact_json, corruption_text, evaluation_text
 from ._options import (
     SEED,
@@ -101,7 +102,7 @@ def evaluate_command(
     from ..files.provenance import provenance
 
     corrupted = data.partition(":")[0].endswith("-c")
-    _check_usage(corrupted, out, plots, options)
+    check_usage(corrupted, options["mc_samples"])
     predictor = _open(model, options)
     say(other_weights(predictor.name, data))
     result = _about(model, predictor, options)
@@ -128,17 +129,6 @@ def evaluate_command(
         write_text(path, compact_json(result) + "\n")
         text += f"\nwrote {path}"
     click.echo(compact_json(result) if as_json else text)
-
-
-def _check_usage(corrupted: bool, out: Path | None, plots: bool, options: dict[str, Any]) -> None:
-    if plots and out is None:
-        raise click.UsageError("--plots needs --out DIR, where the pictures go")
-    if corrupted and (options["parts"] or plots or options["bins"] or options["cutoffs"]):
-        raise click.UsageError(
-            "corrupted data has no parts and no plots, bins or cutoffs; leave these options out"
-        )
-    if options["corruptions"] and not corrupted:
-        raise click.UsageError("--corruption is for cifar10-c:, cifar100-c: and imagenet-c: data")
 
 
 def _open(reference: str, options: dict[str, Any]) -> Predictor:
@@ -242,14 +232,14 @@ def _datasets(
     from ..evaluation.batch.stores import shown
 
     if not is_source(data):
-        if options["column"]:
-            raise click.UsageError("--column is for parquet files")
+        check_columns(None)
         parts = options["parts"] or default_parts(model, predictor.name, data)
         return [open_dataset(data, part) for part in parts]
     if options["parts"]:
         raise click.UsageError("a list, parquet files and archives have no parts; leave --part out")
     name = Path(shown(data)).name
     source = open_source(data, options["column"])
+    check_columns(source)
     return [open_labelled(name, source, predictor.labels, options["label_column"])]
 
 

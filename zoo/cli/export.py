@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from ._options import SEED, ImageSize, model_options, stated, stated_options, unreadable_option
+from ._options import (
+    SEED,
+    ImageSize,
+    given_options,
+    model_options,
+    stated,
+    stated_options,
+    unreadable_option,
+)
 from ._progress import progress, quiet_option
 from ._references import ModelReference, complete_data
 from .verify import parity_table
@@ -24,6 +32,7 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
     from ..factory.create import load_model
 
     keywords, weights = options.pop("keywords", {}), options.pop("weights", None)
+    _check_size(keywords.get("img_size"), options.get("img_size"))
     if kind_of(model) == "py" and options.get("img_size"):
         keywords = {"img_size": options["img_size"], **keywords}
     said = stated(options)
@@ -35,6 +44,14 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
     if said is not None:
         loaded.pretrained_cfg = said.about(loaded.pretrained_cfg)
     return loaded
+
+
+def _check_size(built: Any, exported: tuple[int, int] | None) -> None:
+    """Raises: click.UsageError for two sizes. `built`: a keyword's value, one side or both."""
+    if built is not None and exported not in (None, built, (built, built)):
+        raise click.UsageError(
+            f"--set img_size={built} and --img-size {exported} are two sizes of one model; give one"
+        )
 
 
 @click.command("export")
@@ -76,7 +93,7 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
 @click.option(
     "--serving", type=click.Choice(["triton"]), help="Also a model repository for this server."
 )
-@click.option("--calibration", metavar="DIR", help="Images to calibrate int8-static on.")
+@click.option("--calibration", metavar="DIR", help="Images for int8-static.")
 @click.option(
     "--data",
     shell_complete=complete_data,
@@ -126,6 +143,7 @@ def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
     from export.spec import ExportSpec
 
     extras = _extras(options)
+    _refuse_idle(options, extras)
     names = ("opset", "dynamic_size", "whole_strides", "img_size")
     spec = ExportSpec(**{name: options[name] for name in names})
     from export.directory import export_model
@@ -144,6 +162,15 @@ def _export(model: str, out: Path, options: dict[str, Any]) -> Any:
         allow_drift=options["allow_drift"],
         overwrite=options["overwrite"],
     )
+
+
+def _refuse_idle(options: dict[str, Any], extras: list[str]) -> None:
+    """Raises: click.UsageError for options that would be dropped in silence."""
+    of_onnx = "onnx" in options["formats"] or options["precisions"] or extras
+    if given_options("opset") and not of_onnx:
+        raise click.UsageError("--opset is of ONNX files, and none is asked for; add --format onnx")
+    if given_options("on_unreadable") and not (options["data"] or options["calibration"]):
+        raise click.UsageError("--on-unreadable is about the images of --data and --calibration")
 
 
 def _extras(options: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from ._batch import (
 from ._console import table
 from ._options import (
     like_option,
+    loaded_libraries,
     model_options,
     provider_option,
     say,
@@ -56,8 +57,8 @@ def load_predictor(
 
     exported = bool(settings) or provider != "cpu"
     kind = kind_of(reference)
-    if (exported or kind == "file") and (keywords or weights):
-        raise ConfigError("an exported file is finished: --set and --weights are for models")
+    if exported or kind == "file":
+        require_no_keywords(keywords, weights)
     plain = not (keywords or weights)
     chosen = exported or (plain and importlib.util.find_spec("torch") is None)
     if kind == "file" or (chosen and kind == "directory" and os.path.isdir(reference)):
@@ -83,17 +84,28 @@ def load_predictor(
     return open_predictor(reference, trust_code=trust_code)
 
 
+def require_no_keywords(keywords: Mapping[str, Any] | None, weights: str | None) -> None:
+    """Raises: ConfigError for what no exported file can heed."""
+    from ..errors import ConfigError
+
+    if keywords or weights:
+        raise ConfigError("an exported file is finished: --set and --weights are for models")
+
+
 @click.command("predict")
 @click.argument("model", type=ModelReference())
 @click.argument("images", nargs=-1, required=True)
 @click.option("--topk", default=3, show_default=True, type=click.IntRange(1), help="Answers.")
-@provider_option()
+@provider_option(
+    "Where an exported file runs. With cpu a directory runs its weights in torch if torch is here, "
+    "and its file with --precision, --threads or --like."
+)
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "int8"]),
     help="Run the exported file of that precision; MODEL is the directory of an export.",
 )
-@click.option("--threads", default=0, type=click.IntRange(0), help="Of an exported file; 0: auto.")
+@click.option("--threads", default=0, type=click.IntRange(0), help="Of an .onnx file; 0: auto.")
 @like_option()
 @click.option("--untrusted", is_flag=True, help="Bound what a foreign .onnx may compute and use.")
 @trust_option()
@@ -140,7 +152,9 @@ def predict_command(
     if settings["untrusted"] and cluster is not None:
         raise click.UsageError("--untrusted bounds one process; it is not for --engine ray")
     if settings["untrusted"] and not is_limited():
-        rest = ["--json"] if as_json else []
+        require_no_keywords(keywords, weights)
+        rest = [word for path in loaded_libraries() for word in ("--provider-library", path)]
+        rest += ["--json"] if as_json else []
         rest += ["--topk", str(topk), "--threads", str(settings["threads"])]
         rest += ["--like", settings["like"], "--untrusted", "--provider", provider]
         rest += ["--precision", settings["precision"]] if settings["precision"] else []

@@ -11,14 +11,15 @@ import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._options import provider_option, trust_option
+from ._options import given_options, provider_option, trust_option
 from ._progress import progress, quiet_option
 
 if TYPE_CHECKING:
     from export.parity.report import ParityReport
 
 
-_LEVELS = ("disabled", "basic", "extended", "all")
+# of what runs, and so without effect where nothing is exported
+_OF_EXPORTS = ("provider", "tf32", "levels", "per_node", "picture", "out")
 
 
 @click.command("verify")
@@ -29,11 +30,13 @@ _LEVELS = ("disabled", "basic", "extended", "all")
     "--level",
     "levels",
     multiple=True,
-    type=click.Choice(_LEVELS),
+    type=click.Choice(["disabled", "basic", "extended", "all"]),
     help="Graph optimisation of onnxruntime; repeatable; default: all four.",
 )
 @trust_option()
-@click.option("--per-node", is_flag=True, help="Also find the first node beyond the budget (CPU).")
+@click.option(
+    "--per-node", is_flag=True, help="Also the first node beyond the budget (CPU, float32)."
+)
 @click.option(
     "--picture",
     type=click.Path(path_type=Path),
@@ -71,15 +74,18 @@ def verify_command(
             f"verify takes the directory of an export; {directory!r} is a model's name. Export it "
             f"first (convattn export {directory} --out DIR), or write ./{directory} for a folder"
         )
+    graph = _graph_of_nodes(directory) if per_node else None
     with progress(quiet or as_json):
         found = verify_directory(
-            directory, provider, tf32=tf32, levels=levels or _LEVELS, trust_code=trust_code
+            directory, provider, tf32=tf32, levels=levels or None, trust_code=trust_code
         )
+    if found.report is None:
+        _refuse_idle(directory)
     content = found.to_dict()
     if found.report is not None:
         content["parity"] = json.loads(found.report.to_json())
-        if per_node:
-            content["per_node"] = _node_errors(directory)
+        if graph is not None:
+            content["per_node"] = _node_errors(*graph)
         if out is not None:
             _record(found.report, out, provider, tf32)
         if picture is not None:
@@ -101,15 +107,41 @@ def verify_command(
         click.echo(node_table(content["per_node"]))
 
 
-def _node_errors(directory: str) -> dict[str, Any]:
+def _refuse_idle(directory: str) -> None:
+    """Raises: ConfigError for options about exported files, where there are none."""
+    from ..errors import ConfigError
+
+    idle = given_options(*_OF_EXPORTS)
+    if idle:
+        raise ConfigError(
+            f"nothing is exported in {directory!r} yet (convattn export), which {', '.join(idle)} "
+            "would be about; leave that out to check the digests of its files alone"
+        )
+
+
+def _graph_of_nodes(directory: str) -> tuple[Path, str]:
+    """The export and the file in it of which --per-node tells. Raises: ConfigError."""
+    from export.parity.verify import split
+    from export.spec import FORMATS, precision_of
+
+    from ..errors import ConfigError
+
+    home, only = split(Path(directory))
+    file = only or FORMATS["onnx"]
+    if not file.endswith(".onnx") or precision_of(file) != "float32":
+        raise ConfigError(
+            f"--per-node compares the nodes of float32 .onnx files with float64; {file} is another "
+            f"one. Leave --per-node out, or name {home / FORMATS['onnx']}"
+        )
+    return home, file
+
+
+def _node_errors(home: Path, file: str) -> dict[str, Any]:
     from export.parity.per_node import measure_nodes
     from export.parity.stored import read_test_data
 
-    home = Path(directory)
-    home = home.parent.parent if home.suffix == ".onnx" else home
     inputs = read_test_data(home).inputs
-    found = measure_nodes(home / "onnx" / "model.onnx", inputs.batch[::3])
-    return found.to_dict()
+    return measure_nodes(home / file, inputs.batch[::3]).to_dict()
 
 
 def _remarks(report: ParityReport) -> list[str]:
