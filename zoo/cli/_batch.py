@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files.json_text import to_json
-from ._options import given_options, say
+from ._given import given_options
+from ._options import say
 
 if TYPE_CHECKING:
     from ..evaluation.batch.items import Source

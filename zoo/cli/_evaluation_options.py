@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._options import given_options
+from ._given import given_options
 
 if TYPE_CHECKING:
     from ..evaluation.batch.items import Source

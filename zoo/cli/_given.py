@@ -18,9 +18,11 @@ def given() -> tuple[click.Parameter, ...]:
     )
 
 
-def is_given(name: str) -> bool:
-    """Whether the command line gives this parameter, its default included."""
-    return any(parameter.name == name for parameter in given())
+def given_options(*names: str) -> list[str]:
+    """Of these parameters those that the command line gives, as users spell them. A value that
+    equals the default is given all the same.
+    """
+    return [_label(parameter) for parameter in given() if parameter.name in names]
 
 
 def refuse_idle(names: Collection[str], beside: str) -> None:
@@ -28,11 +30,10 @@ def refuse_idle(names: Collection[str], beside: str) -> None:
 
     Args: names: of the parameters without effect; beside: what makes them so: "--sweep".
     """
-    idle = [parameter for parameter in given() if parameter.name in names]
+    idle = given_options(*names)
     if idle:
         raise click.UsageError(
-            f"{', '.join(map(_label, idle))} would have no effect with {beside}; leave out one or "
-            "the other"
+            f"{', '.join(idle)} would have no effect with {beside}; leave out one or the other"
         )
 
 
@@ -52,4 +53,4 @@ def refuse_empty() -> None:
 def _label(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Argument):
         return parameter.human_readable_name.upper()
-    return parameter.opts[0]
+    return "/".join([parameter.opts[0], *parameter.secondary_opts])

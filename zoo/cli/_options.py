@@ -14,20 +14,6 @@ from ..catalog.checked_json import MAX_BYTES, conform, parse_json
 _LIBRARIES = "convattn.provider_libraries"  # in the context of a command
 
 
-def given_options(*names: str) -> list[str]:
-    """Of these parameters of the running command, those on its command line, as users spell them.
-
-    A value that equals the default is given all the same.
-    """
-    context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
-    return [
-        "/".join([parameter.opts[0], *parameter.secondary_opts])
-        for parameter in context.command.params
-        if parameter.name in names and context.get_parameter_source(parameter.name) is given
-    ]
-
-
 def provider_option(
     help: str = "Where an exported file runs.",
     providers: Sequence[str] = ("cpu", "cuda", "tensorrt", "openvino"),

@@ -9,7 +9,7 @@ import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._given import is_given
+from ._given import given_options
 from ._training_options import machine_of, recipe_changes
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _changed(grid: Grid, model: str, options: dict[str, Any]) -> Grid:
     Raises: click.UsageError for what rows of the grid say themselves.
     """
     own = {name: options[name] for name in ("data", "recipe", "img_size", "on_unreadable")}
-    if not is_given("on_unreadable"):
+    if not given_options("on_unreadable"):
         del own["on_unreadable"]
     own = {"model": model or None, **own}
     own = {key: value for key, value in own.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ._analysis_files import finish
-from ._given import is_given
+from ._given import given_options
 from ._options import say
 from .analyze import Request, analysis_options, steps
 
@@ -140,7 +140,7 @@ def hessian_command(
 
     fast = request.fast
     batches = batches or (4 if fast else 16)
-    if fast and not is_given("batch_size"):
+    if fast and not given_options("batch_size"):
         request = replace(request, batch_size=16)
     count = batches * request.batch_size
     request = replace(request, images=min(request.images or count, count))

@@ -15,7 +15,8 @@ import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._options import given_options, model_options, trust_option
+from ._given import given_options
+from ._options import model_options, trust_option
 from ._references import ModelReference
 
 threads_option = click.option(

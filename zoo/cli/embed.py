@@ -16,8 +16,8 @@ from ._batch import (
     rows_text,
     write_source,
 )
+from ._given import given_options
 from ._options import (
-    given_options,
     model_options,
     provider_option,
     say,

@@ -99,9 +99,10 @@ def evaluate_command(
     Accuracy, top-5, calibration (NLL, Brier, ECE, ECSE), IoU and how certain the model is of its
     errors, with 95 % intervals; for corrupted data, a table of accuracies and their mean.
     """
+    from ..data.corruptions import KINDS
     from ..files.provenance import provenance
 
-    corrupted = data.partition(":")[0].endswith("-c")
+    corrupted = data.partition(":")[0] in KINDS
     check_usage(corrupted, options["mc_samples"])
     predictor = _open(model, options)
     say(other_weights(predictor.name, data))

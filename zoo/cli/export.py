@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from ._given import given_options
 from ._options import (
     SEED,
     ImageSize,
-    given_options,
     model_options,
     stated,
     stated_options,

@@ -11,7 +11,8 @@ import click
 
 from ..files.json_text import to_json
 from ._console import table
-from ._options import given_options, provider_option, trust_option
+from ._given import given_options
+from ._options import provider_option, trust_option
 from ._progress import progress, quiet_option
 
 if TYPE_CHECKING:
