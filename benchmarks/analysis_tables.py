@@ -176,8 +176,7 @@ def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
     def rows(found: Found) -> Rows:
         lines: dict[str, dict[str, Any]] = {}
         for row in found["rows"]:
-            name = row["others"].removeprefix(f"{others}=")
-            line = lines.setdefault(name, {others: name})
+            line = lines.setdefault(row["others"], {others: row["others"]})
             line[_heading(column, row[column])] = _with_range(row)
         return list(lines.values())
 

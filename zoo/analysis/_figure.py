@@ -151,7 +151,9 @@ def legend_above(figure: Any, handles: Sequence[Any] = (), columns: int = 4) -> 
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        columns = min(columns, len(found), max(1, 150 // max(len(label) + 8 for label in found)))
+        letters = 15 * figure.bbox.width / figure.dpi  # that fit beside each other
+        longest = max(len(label) + 8 for label in found)
+        columns = min(columns, len(found), max(1, int(letters // longest)))
         figure.legend(
             found.values(), found, loc="outside upper center", ncols=columns, frameon=False,
             fontsize=7.5,

@@ -210,7 +210,8 @@ def _numeric(rows: Sequence[SweepRow], varying: Sequence[str]) -> list[str]:
 def _label(row: SweepRow, names: Sequence[str]) -> str:
     """What tells a series apart; settings that a run leaves at their default are not named."""
     given = [name for name in names if row.settings.get(name) is not None]
-    text = ", ".join(f"{name}={_text(row.settings[name])}" for name in given)
+    shown = {name: "" if name == "model" else f"{name}=" for name in given}
+    text = ", ".join(f"{shown[name]}{_text(row.settings[name])}" for name in given)
     return text or ("default" if names else "")
 
 
