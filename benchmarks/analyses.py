@@ -51,7 +51,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "gates": (("convit_nano",), ""),
     "attention": (("convit_nano", "hdvw_vit_nano"), "--image 8"),
     "similarity": (("convit_nano", "hdvw_vit_nano", "fcvit_nano"), ""),
-    "landscape": (_CURVED, "--grid 15 --images 256"),
+    "landscape": (_CURVED[:2], "--grid 15 --images 256"),
     "hessian": (_CURVED, "--batches 12 --batch-size 16 --top 2 --max-iterations 50"),
     "robustness": (_ALL, "--images 500"),
     "noise": ((*_CURVED, "conv_attention_vit_nano"), "--images 1000 --eps 4"),

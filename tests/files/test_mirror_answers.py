@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from zoo.errors import ConfigError, IntegrityError, NetworkError, ResourceError, ZooError
+from zoo.errors import (
+    ConfigError,
+    IntegrityError,
+    NetworkError,
+    ResourceError,
+    UnknownModelError,
+    ZooError,
+)
 from zoo.files import cache, client_errors, download, fetch, ledger, partial_downloads, pins
 from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
@@ -308,10 +315,10 @@ def test_a_server_of_data_that_asks_to_wait_is_left(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_cache_knows_a_repository_from_a_name() -> None:
-    assert cache._place_in_hub("hf-hub:org/name@v1") == ("org/name", "")
+    assert cache._place_in_hub("hf-hub:org/name@v1") == ("org/name", "v1")
     assert cache._place_in_hub("org/name") == ("org/name", "")
-    repo = "timm/convit_tiny.fb_in1k"
-    assert cache._place_in_hub("convit_tiny.fb_in1k") == (repo, "")
+    with pytest.raises(UnknownModelError, match="is not pinned, so nothing says which commit of"):
+        cache._place_in_hub("convit_tiny.fb_in1k")
     with pytest.raises(ConfigError, match="has no weights on the Hub"):
         cache._place_in_hub("convit_nano.digits")
 
