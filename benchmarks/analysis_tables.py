@@ -195,7 +195,6 @@ def _ablation(found: Found) -> Rows:
             "row": letters[frozenset(row["settings"].split(", "))],
             "keywords": "as registered" if row["settings"] == "default" else row["settings"],
             "test, %": _with_range(row),
-            "seeds": row["seeds"],
         }
         for row in found["rows"]
     ]
@@ -206,8 +205,9 @@ def _plain(value: Any) -> str:
 
 
 def _with_range(row: dict[str, Any]) -> str:
-    """Mean over the seeds, and from the lowest to the highest of several."""
-    spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["seeds"] > 1 else ""
+    """Mean over the seeds, and of several how many and from the lowest to the highest."""
+    several = f" ({row['seeds']}: {row['low']:.1f} to {row['high']:.1f})"
+    spread = several if row["seeds"] > 1 else ""
     return f"{row['acc1_percent']:.1f}{spread}"
 
 
