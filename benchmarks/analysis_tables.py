@@ -205,9 +205,8 @@ def _plain(value: Any) -> str:
 
 
 def _with_range(row: dict[str, Any]) -> str:
-    """Mean over the seeds, and of several how many and from the lowest to the highest."""
-    several = f" ({row['seeds']}: {row['low']:.1f} to {row['high']:.1f})"
-    spread = several if row["seeds"] > 1 else ""
+    """Mean over the seeds, and from the lowest to the highest of several."""
+    spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["seeds"] > 1 else ""
     return f"{row['acc1_percent']:.1f}{spread}"
 
 
