@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 RECIPE_FIELDS = ("epochs", "batch_size", "lr", "seed", "amp")
 # Options that say how this computer takes part.
 MACHINE_FIELDS = ("workers", "cpu", "micro_batch", "threads")
-# What each other mode than a single training takes beside --out and --json.
 _RUN = ("resume", "overwrite", "export", "diagnostics", "tensorboard")
+# What each other mode than a single training takes beside --out and --json.
 _TAKEN = {
     "sweep": {
         "model", "data", "recipe", "fields", "img_size", "fraction", "on_unreadable", "resume",

@@ -17,13 +17,7 @@ from ._batch import (
     write_source,
 )
 from ._given import given_options
-from ._options import (
-    model_options,
-    provider_option,
-    say,
-    trust_option,
-    unreadable_option,
-)
+from ._options import model_options, provider_option, say, trust_option, unreadable_option
 from ._references import ModelReference
 from .predict import load_predictor
 

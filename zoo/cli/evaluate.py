@@ -141,9 +141,10 @@ def _open(reference: str, options: dict[str, Any]) -> Predictor:
     if not options["mc_samples"]:
         settings = {"like": options["like"]} if options["like"] else None
         return load_predictor(reference, options["provider"], settings, **given)
-    if kind_of(reference) == "file" or options["provider"] != "cpu" or options["like"]:
-        text = "exported files have MC dropout off; --mc-samples needs a model, which"
-        raise ConfigError(f"{text} --provider and --like are not for")
+    if kind_of(reference) == "file":
+        raise ConfigError("exported files have MC dropout off; --mc-samples needs a model")
+    if options["provider"] != "cpu" or options["like"]:
+        raise ConfigError("--mc-samples runs a model in torch; leave --provider and --like out")
     import torch
 
     from ..evaluation.predictor import Predictor

@@ -9,14 +9,7 @@ from typing import Any
 import click
 
 from ._given import given_options
-from ._options import (
-    SEED,
-    ImageSize,
-    model_options,
-    stated,
-    stated_options,
-    unreadable_option,
-)
+from ._options import SEED, ImageSize, model_options, stated, stated_options, unreadable_option
 from ._progress import progress, quiet_option
 from ._references import ModelReference, complete_data
 from .verify import parity_table
