@@ -63,8 +63,9 @@ model = zoo.from_pretrained(REPO, revision=TAG).eval()
 print(zoo.Predictor.from_model(model)(IMAGE).label)
 """
 READ_TIMM = """
-import timm, zoo.timm_registry
+import timm, zoo
 from PIL import Image
+zoo.register_in_timm()
 model = timm.create_model(f"hf-hub:{REPO}@{TAG}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 number = int(model(transform(Image.open(IMAGE).convert("RGB"))[None]).argmax())

@@ -48,8 +48,9 @@ for version in ("1.0.0", "1.1.0"):
     print("  version=" + version, *label(model))
 """
 TIMM = """
-import timm, torch, zoo.timm_registry
+import timm, torch, zoo
 from PIL import Image
+zoo.register_in_timm()
 for tag in ("v1.0.0", "v1.1.0"):
     model = timm.create_model("hf-hub:" + REPO + "@" + tag, pretrained=True).eval()
     data = timm.data.resolve_model_data_config(model)

@@ -1,7 +1,10 @@
-"""Pages for readers: every link leads somewhere, no line of prose is wider than 120 characters."""
+"""Pages for readers: every link leads somewhere, every dotted name of ours exists, no line of prose
+is wider than 120 characters.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -52,6 +55,44 @@ def broken_links(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert broken_links(page) == []
+
+
+_NAME = re.compile(r"(?<![\w./-])(?:zoo|export|benchmarks)(?:\.[a-zA-Z_]\w*)+(?![\w/])")
+_FILES = ("py", "md", "json", "jsonl", "toml", "png", "onnx")
+
+
+def unknown_names(text: str) -> list[str]:
+    """Dotted names of our packages that nothing has; `zoo.analysis.NAME` stands for any."""
+    found = []
+    for name in dict.fromkeys(_NAME.findall(text)):
+        first, *rest = name.split(".")
+        if rest[-1] in _FILES or rest[-1].isupper():
+            continue
+        value, path = importlib.import_module(first), first
+        for word in rest:
+            path = f"{path}.{word}"
+            try:
+                value = (
+                    getattr(value, word) if hasattr(value, word) else importlib.import_module(path)
+                )
+            except ImportError:
+                found.append(name)
+                break
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "CHANGELOG.md"],  # which tells of names that are gone
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_names_of_ours_exist(page: Path) -> None:
+    assert unknown_names(page.read_text(encoding="utf-8")) == []
+
+
+def test_an_unknown_name_is_found() -> None:
+    text = "`zoo.create_model`, `zoo.analysis.NAME`, zoo.cli, torch.export.load, `export.gone()`"
+    assert unknown_names(text) == ["export.gone"]
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 LIBRARY = "convattn-zoo"
-IMPORT_LINE = "import zoo.timm_registry"
+REGISTERS = "zoo.register_in_timm()"
 
 # SPDX name in our records -> identifier that the Hub knows; anything else is "other"
 _HUB_LICENCES = {

@@ -13,13 +13,13 @@ from zoo.catalog.weights_records import InputSpec
 from zoo.factory.description import PretrainedCfg
 
 from .facts import CardFacts
-from .metadata import IMPORT_LINE, loads_in_plain_timm
+from .metadata import REGISTERS, loads_in_plain_timm
 
 CHECKOUT = "convattn-zoo"
 IMAGE = "photo.png"
 INSTALL = "pip install convattn-zoo"
 PROJECT = ""  # address of the project, once it has one
-_ADDS = f"`{IMPORT_LINE}` adds our architectures."
+_ADDS = f"`{REGISTERS}` adds our architectures."
 
 
 def repo_of(facts: CardFacts) -> str:
@@ -102,11 +102,12 @@ def _timm(facts: CardFacts) -> tuple[str, str]:
     else:
         name, text = f"{cfg.timm_name}.{cfg.tag}", _ADDS
     ending = "number" if plain or not cfg.labels else 'model.pretrained_cfg["label_names"][number]'
+    imports, registers = ("", "") if plain else ("\nimport zoo", f"{REGISTERS}\n")
     code = f"""import timm
-import torch{"" if plain else f"{chr(10)}{IMPORT_LINE}"}
+import torch{imports}
 from PIL import Image
 
-model = timm.create_model("{name}", pretrained=True).eval()
+{registers}model = timm.create_model("{name}", pretrained=True).eval()
 data = timm.data.resolve_model_data_config(model)
 transform = timm.data.create_transform(**data, is_training=False)
 with torch.inference_mode():
@@ -125,7 +126,7 @@ def _transformers(facts: CardFacts) -> str:
     python = f"""import zoo
 from transformers import pipeline
 
-zoo.register_in_timm()
+{REGISTERS}
 classify = pipeline(
     "image-classification",
     model="{repo}",{keyword}

@@ -47,16 +47,16 @@ def alias(name):
         name, "zoo/__init__.py", submodule_search_locations=["zoo"])
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-    importlib.import_module(name + ".timm_registry")
+    sys.modules[name].register_in_timm()
 before = entries()
 import zoo
 after_zoo = entries()
 zoo.create_model("convit_nano")
 after_use = entries()
-import zoo.timm_registry
+zoo.register_in_timm()
 once = entries()
 alias("_another_checkout")
-importlib.reload(zoo.timm_registry)
+zoo.register_in_timm()
 print(json.dumps({
     "silent": before == after_zoo == after_use,
     "kept": all(once[name] == number for name, number in before.items()),
@@ -92,7 +92,7 @@ def test_registering_again_and_under_a_hub_alias_changes_nothing(
 
 def test_a_checkout_under_an_alias_registers_too_when_it_is_the_first() -> None:
     script = REGISTER.partition("before =")[0] + (
-        'alias("_first"); import torch, zoo.timm_registry\n'
+        'alias("_first"); import torch, zoo; zoo.register_in_timm()\n'
         'model = timm.create_model("zoo_convit_nano", pretrained=True)\n'
         'print(json.dumps([type(model).__module__, len(timm.list_models("zoo_*"))]))'
     )
@@ -108,7 +108,8 @@ from timm.models import register_model, model_entrypoint
 @register_model
 def zoo_convit_nano(**kwargs): return "theirs"
 try:
-    import zoo.timm_registry
+    import zoo
+    zoo.register_in_timm()
 except Exception as error:
     print(json.dumps([type(error).__name__, str(error), model_entrypoint("zoo_convit_nano")()]))
 """
@@ -122,7 +123,7 @@ def test_nothing_else_in_the_zoo_imports_the_registry() -> None:
     for path in (*(ROOT / "zoo").rglob("*.py"), *(ROOT / "export").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                public = path.parent.name == "zoo" and path.stem in ("__init__", "timm_registry")
+                public = path == ROOT / "zoo" / "__init__.py"
                 assert public or "timm_registry" not in ast.unparse(node), path
 
 
@@ -139,7 +140,8 @@ def test_hub_repositories_of_ours_load_through_timm(hub: HubServer, tmp_path: Pa
     config = json.dumps(build_config(model)).encode()
     hub.repo("org/ours", {"config.json": config, "model.safetensors": weights})
     script = """
-import hashlib, json, timm, zoo.timm_registry
+import hashlib, json, timm, zoo
+zoo.register_in_timm()
 from zoo.weights.safetensors_file import weights_bytes
 model = timm.create_model("hf-hub:org/ours", pretrained=True)
 digest = hashlib.sha256(weights_bytes(model)).hexdigest()

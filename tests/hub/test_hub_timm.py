@@ -48,8 +48,8 @@ print(json.dumps(result))
 # Our own architectures in timm, after the bridge is imported.
 BRIDGE = """
 import json
-import timm, torch
-import zoo.timm_registry
+import timm, torch, zoo
+zoo.register_in_timm()
 name = "hf-hub:org/bridge@v1.0.0"
 model = timm.create_model(name, pretrained=True).eval()
 few = timm.create_model(name, pretrained=True, num_classes=3)

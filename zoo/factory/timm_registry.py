@@ -1,12 +1,13 @@
-"""Importing this module registers every architecture of the zoo into timm, as ``zoo_<name>``.
+"""`zoo.register_in_timm()` registers every architecture of the zoo into timm, as ``zoo_<name>``.
 
     import timm
-    import zoo.timm_registry
+    import zoo
 
+    zoo.register_in_timm()
     model = timm.create_model("zoo_convit_nano.digits", pretrained=True)
     backbone = timm.create_model("zoo_fcvit_b12", features_only=True, out_indices=(1, 2, 3))
 
-It is the only way by which anything is registered: nothing else in the zoo imports it. Models come
+It is the only way by which anything is registered: nothing else in the zoo calls it. Models come
 from `zoo.create_model`, so weights are verified by digest and loaded strictly, and keywords are
 checked. No name of timm's own begins with ``zoo_``; a name that is taken already is never replaced.
 """
@@ -157,6 +158,10 @@ def _cfg(record: ModelRecord, config: Mapping[str, Any], spec: Any, licence: str
 
 
 def register_in_timm() -> None:
+    """Add every model of the zoo to timm's registry as ``zoo_<name>``; twice is as once.
+
+    Raises: DuplicateNameError if timm has such a name from elsewhere: nothing is replaced.
+    """
     from timm import models
 
     own = sys.modules[__name__]
