@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.seeds import mean_interval, read_runs, summarize
+from benchmarks.seeds import add_seeds, mean_interval, read_runs, summarize
 from zoo.errors import ConfigError
 
 
@@ -49,3 +49,18 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(tmp_path: Path) -> N
     folders = [_write(tmp_path / "a", 0), _write(tmp_path / "b", 1, lr=2e-3)]
     with pytest.raises(ConfigError, match="differ in their seed alone"):
         read_runs(folders)
+
+
+def test_seeds_are_added_to_what_is_released(tmp_path: Path) -> None:
+    (first,) = read_runs([_write(tmp_path / "0", 0)])
+    first["seeds"] = {**summarize([first]), "released": 0}
+    others = [_write(tmp_path / str(seed), seed) for seed in (2, 1)]
+    found = add_seeds(first, others)
+    assert {**found, "seeds": first["seeds"]} == first
+    assert [run["seed"] for run in found["seeds"]["runs"]] == [0, 1, 2]
+    assert found["seeds"]["test_acc1_percent"]["mean"] == 81.0
+    assert found["seeds"]["released"] == 0
+    with pytest.raises(ConfigError, match=r"got seeds \[0, 1, 2, 2\]"):
+        add_seeds(found, others[:1])
+    with pytest.raises(ConfigError, match="differ in their seed alone"):
+        add_seeds(first, [_write(tmp_path / "3", 3, lr=2e-3)])
