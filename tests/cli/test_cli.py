@@ -90,6 +90,10 @@ def test_info_and_cite_name_the_paper(capsys: pytest.CaptureFixture[str]) -> Non
         (("predict", "convit_nano"), 2, "IMAGES"),
         (("export", "convit_nano", "--out", "x", "--format", "tflite"), 2, "tflite"),
         (("predict", "convit_nano", SCAN, "--provider", "cuda"), 3, "exported files"),
+        (("export", "convit_nano", "--out", ""), 2, "--out is empty; give it a value"),
+        (("analyze", "gates", "convit_nano", "--out="), 2, "--out is empty"),
+        (("train", "convit_nano", "--data", "digits", "--recipe=", "--out", "x"), 2, "--recipe is"),
+        (("evaluate", "", "--data", "digits"), 2, "an argument is empty"),
     ],
 )
 def test_mistakes_say_what_to_do(

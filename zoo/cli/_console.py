@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ._given import refuse_empty
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Columns with two spaces between them; the last column is cut to the terminal's width.
@@ -78,6 +80,10 @@ class LazyGroup(click.Group):
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         with _closed_output():
             return super().make_context(*args, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        refuse_empty(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with _closed_output():

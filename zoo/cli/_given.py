@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Sequence
 
 import click
 
@@ -37,16 +38,18 @@ def refuse_idle(names: Collection[str], beside: str) -> None:
         )
 
 
-def refuse_empty() -> None:
-    """Raise click.UsageError for a given parameter that is an empty text, such as the value of a
-    variable that is not set.
+def refuse_empty(args: Sequence[str]) -> None:
+    """Raise click.UsageError for an empty word of a command line, such as the value of a variable
+    that is not set: `--out ""` would be the current folder.
     """
-    values = click.get_current_context().params
-    empty = [parameter for parameter in given() if values.get(parameter.name or "") == ""]
-    if empty:
+    for before, word in itertools.pairwise(["", *args]):
+        option, separator, value = word.partition("=")
+        if word and not (option.startswith("--") and separator and not value):
+            continue
+        what = option or (before if before.startswith("-") else "an argument")
         raise click.UsageError(
-            f"{_label(empty[0])} is empty; give it a value, or leave it out (is a variable of the "
-            "shell not set?)"
+            f"{what} is empty; give it a value, or leave it out (is a variable of the shell not "
+            "set?)"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._given import given, refuse_empty, refuse_idle
+from ._given import given, refuse_idle
 from ._options import SEED, ImageSize, keywords_of, unreadable_option
 from ._references import complete_data, complete_recipe
 
@@ -107,8 +107,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_idle_options() -> None:
-    """Raise click.UsageError for options that would be dropped in silence, and for empty ones."""
-    refuse_empty()
+    """Raise click.UsageError for options that would be dropped in silence."""
     modes = [parameter for parameter in given() if parameter.name in _TAKEN]
     if len(modes) > 1:
         raise click.UsageError("give one of --sweep, --reproduce and --probe")
