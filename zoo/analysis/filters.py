@@ -21,7 +21,7 @@ from ..layers.attention import Attention2d
 from ..layers.conv_attention import ConvAttention2d
 from ..layers.windows import LocalAttention
 from ._features import OnStep, ignore
-from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, panels, save, tidy
+from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, new_figure, save, tidy
 from ._hooks import calls_to, device_of, first_tensor, read_batches, unchanged
 from ._maps import to_map
 from ._places import check_order
@@ -213,10 +213,14 @@ def _setting(module: Any) -> str:
 
 
 def plot_filters(results: Sequence[FilterResult], path: str | Path) -> None:
-    """A panel for each model or set of layers."""
-    most = max(len(result.layers) for result in results)
-    figure, cells = panels(len(results), 3, 4.6, 1.0 + 0.23 * most)
-    for axes, result in zip(cells, results, strict=True):
+    """A panel for each model or set of layers, one below the other, on one axis of gains."""
+    counts = [len(result.layers) for result in results]
+    figure = new_figure(6.4, 0.9 + sum(0.45 + 0.2 * count for count in counts))
+    cells = figure.subplots(
+        len(results), 1, sharex=True, squeeze=False,
+        height_ratios=[1 + count for count in counts],
+    )  # fmt: skip
+    for axes, result in zip(cells[:, 0], results, strict=True):
         for place, layer in enumerate(result.layers):
             axes.plot([layer.gain.low, layer.gain.high], [place, place], color=INK, lw=1)
             axes.scatter(
@@ -229,10 +233,10 @@ def plot_filters(results: Sequence[FilterResult], path: str | Path) -> None:
         ]
         axes.set_yticks(range(len(names)))
         axes.set_yticklabels(names, fontsize=7)
-        axes.set_ylim(most - 0.4, -0.6)
+        axes.set_ylim(len(names) - 0.4, -0.6)
         axes.axvline(0, color=INK, lw=0.8)
-        axes.set_xlabel("gain of high frequencies\n(below 0 low-pass, above 0 high-pass)")
         axes.set_title(result.model)
         tidy(axes)
+    axes.set_xlabel("gain of high frequencies (below 0 low-pass, above 0 high-pass)")
     kind_legend(figure, [layer.kind for result in results for layer in result.layers])
     save(figure, path)

@@ -158,34 +158,47 @@ def _mce(table: list[CorruptedAccuracy], reference_errors: Mapping[str, float]) 
     return 100 * sum(ratios) / len(ratios)
 
 
+_BARS = 64  # in a row of the figure: more cannot be told apart
+
+
 def plot_robustness(results: Sequence[RobustnessResult], path: str | Path) -> None:
-    """Accuracy per corruption, mean over severities (bar) and each severity (dots)."""
+    """Accuracy per corruption: mean over severities (bar), lowest to highest of them (line)."""
     names = list(results[0].by_corruption())
-    figure = new_figure(max(6.0, 0.62 * len(names) + 2), 3.6)
-    axes = figure.subplots()
-    width = 0.8 / len(results)
-    for number, result in enumerate(results):
-        means = result.by_corruption()
-        colour = SERIES[number % len(SERIES)]
-        places = [i + (number - (len(results) - 1) / 2) * width for i in range(len(names))]
-        axes.bar(
-            places, [means[name] for name in names], width, color=colour, edgecolor=INK, lw=0.4,
-            hatch=("", "///", "...", "xxx", "\\\\\\", "++")[number % 6],
-            label=f"{result.model}: mean of {len(result.table)} sets {result.mean_percent:.1f} %",
-        )  # fmt: skip
-        for row in result.table:
-            place = places[names.index(row.corruption)] + (row.severity - 3) * width / 6
-            axes.plot([place], [row.accuracy.percent], "o", ms=2, color=INK)
-        if result.clean is not None:
-            axes.axhline(result.clean.percent, color=colour, lw=0.8, ls=":")
-    axes.set_xticks(range(len(names)))
-    labels = [name.replace("_", " ") for name in names]
-    axes.set_xticklabels(labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_ylabel("accuracy (%)")
-    axes.set_ylim(0, 103)
-    axes.set_title(
-        "bars: mean over severities; dots: severities 1 to 5, left to right; dotted: clean"
+    columns = min(len(names), max(1, _BARS // len(results)))
+    parts = [names[start : start + columns] for start in range(0, len(names), columns)]
+    figure = new_figure(max(6.0, min(11.3, 0.62 * len(names) + 2)), 1.0 + 2.6 * len(parts))
+    cells = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
+    for axes, part in zip(cells, parts, strict=True):
+        for number, result in enumerate(results):
+            _bars(axes, result, part, number, len(results))
+        axes.set_xticks(range(len(part)))
+        labels = [name.replace("_", " ") for name in part]
+        axes.set_xticklabels(labels, rotation=20, ha="right", rotation_mode="anchor")
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylabel("accuracy (%)")
+        axes.set_ylim(0, 103)
+        tidy(axes)
+    cells[0].set_title(
+        "bars: mean over severities; lines: from the worst to the best severity; dotted: clean"
     )
-    tidy(axes)
     legend_above(figure, columns=2)
     save(figure, path)
+
+
+def _bars(
+    axes: Any, result: RobustnessResult, corruptions: Sequence[str], number: int, models: int
+) -> None:
+    """One model's bars, the `number`-th of each group."""
+    width = 0.8 / models
+    means, colour = result.by_corruption(), SERIES[number % len(SERIES)]
+    places = [i + (number - (models - 1) / 2) * width for i in range(len(corruptions))]
+    axes.bar(
+        places, [means[name] for name in corruptions], width, color=colour, edgecolor=INK, lw=0.4,
+        hatch=("", "///", "...", "xxx", "\\\\\\", "++")[number % 6],
+        label=f"{result.model}: mean of {len(result.table)} sets {result.mean_percent:.1f} %",
+    )  # fmt: skip
+    for place, name in zip(places, corruptions, strict=True):
+        found = [row.accuracy.percent for row in result.table if row.corruption == name]
+        axes.plot([place, place], [min(found), max(found)], color=INK, lw=1.1)
+    if result.clean is not None:
+        axes.axhline(result.clean.percent, color=colour, lw=0.8, ls=":")
