@@ -1,11 +1,13 @@
-"""Pages for readers: every link leads somewhere, every dotted name of ours exists, no line of prose
-is wider than 120 characters.
+"""Pages for readers: every link leads somewhere, every dotted name of ours exists, in docstrings
+too, no line of prose is wider than 120 characters.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,8 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 
 _NAME = re.compile(r"(?<![\w./-])(?:zoo|export|benchmarks)(?:\.[a-zA-Z_]\w*)+(?![\w/])")
+# pieces of f-strings, where Python makes tokens of their own of them
+_PIECES = [n for n, name in tokenize.tok_name.items() if name.endswith("STRING_MIDDLE")]
 _FILES = ("py", "md", "json", "jsonl", "toml", "png", "onnx")
 
 
@@ -88,6 +92,22 @@ def unknown_names(text: str) -> list[str]:
 )
 def test_names_of_ours_exist(page: Path) -> None:
     assert unknown_names(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("package", ["zoo", "export", "benchmarks", "examples"])
+def test_names_of_ours_in_docstrings_and_messages_exist(package: str) -> None:
+    wrong = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        said = [
+            token.string
+            for token in tokenize.generate_tokens(io.StringIO(text).readline)
+            if token.type in (tokenize.STRING, tokenize.COMMENT, *_PIECES)
+        ]
+        names = unknown_names("\n".join(said))
+        if names:
+            wrong[str(path.relative_to(ROOT))] = names
+    assert wrong == {}
 
 
 def test_an_unknown_name_is_found() -> None:

@@ -150,7 +150,7 @@ class DivergedError(ZooError, ArithmeticError):
     """The loss of a training run became NaN or infinite.
 
     Attributes:
-        result: what the run had until then (`zoo.training.results.TrainingResult`), or None if not
+        result: what the run had until then (`zoo.training.job.TrainingResult`), or None if not
             a single epoch was finished.
     """
 

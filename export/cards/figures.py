@@ -163,7 +163,7 @@ def _evaluation(facts: CardFacts) -> list[Drawing]:
 
 
 def _stored(part: str, found: Json, labels: tuple[str, ...]) -> Any:
-    """What the figures of `zoo.evaluation.Evaluation` read, from accuracy.json."""
+    """What the figures of `zoo.evaluation.evaluate.Evaluation` read, from accuracy.json."""
     import numpy as np
 
     bins = {key: np.asarray(values) for key, values in found["reliability"].items()}

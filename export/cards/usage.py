@@ -174,7 +174,7 @@ print({answer})"""
 
 
 def _preprocessing(spec: InputSpec) -> str:
-    """The steps of `zoo.preprocessing` for one image, written out for Pillow and numpy."""
+    """The steps of `zoo.data.preprocessing` for one image, written out for Pillow and numpy."""
     height, width = spec.size
     tall, wide = (math.floor(side / spec.crop_pct) for side in spec.size)
     mode = "RGB" if spec.in_chans == 3 else "L"

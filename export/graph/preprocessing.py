@@ -1,9 +1,9 @@
 """One ONNX file from pixels to logits: resize, centre crop and normalisation inside the graph.
 
-The steps are those of `zoo.preprocessing` on Pillow images: sizes in the same integer and double
-arithmetic, ONNX's antialiased Resize on uint8 with Pillow's cubic coefficient -0.5 and weights
-renormalised at the border (exclude_outside). What differs is the rounding between Pillow's two
-passes: by how many grey levels is measured at every export and written into the report.
+The steps are those of `zoo.data.preprocessing` on Pillow images: sizes in the same integer and
+double arithmetic, ONNX's antialiased Resize on uint8 with Pillow's cubic coefficient -0.5 and
+weights renormalised at the border (exclude_outside). What differs is the rounding between Pillow's
+two passes: by how many grey levels is measured at every export and written into the report.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _Steps:
         self.add("Slice", [resized, start, end, sides], "cropped")
 
     def _new_size(self, have: str, spec: InputSpec) -> str:
-        """Height and width after resizing, as `zoo.preprocessing` computes them."""
+        """Height and width after resizing, as `zoo.data.preprocessing` computes them."""
         from onnx import TensorProto
 
         target = [int(side // spec.crop_pct) for side in spec.size]

@@ -158,8 +158,8 @@ def _grey_levels(pixels: Array, images: Array, spec: InputSpec) -> dict[str, flo
     found = {"max": round(float(grey.max()), 4), "mean": round(float(grey.mean()), 4)}
     if found["max"] > GREY_LEVELS_MAX or found["mean"] > GREY_LEVELS_MEAN:
         raise ExportError(
-            f"the preprocessing inside the graph differs from zoo.preprocessing by {found['max']} "
-            f"grey levels (mean {found['mean']}) on images of {images.shape[1]} x "
+            "the preprocessing inside the graph differs from zoo.data.preprocessing by "
+            f"{found['max']} grey levels (mean {found['mean']}) on images of {images.shape[1]} x "
             f"{images.shape[2]}; at most {GREY_LEVELS_MAX} and {GREY_LEVELS_MEAN} pass"
         )
     return found

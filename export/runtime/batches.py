@@ -43,7 +43,8 @@ def prepare_batch(batch: Any, shape: Sequence[int | str | None], kind: str) -> A
         raise InputError(f"expected {wanted} as a numpy array; got {type(batch).__name__}")
     if batch.dtype != dtype and not (dtype.kind == "f" and batch.dtype.kind == "f"):
         raise InputError(
-            f"expected {wanted}; got {batch.dtype}: prepare images with zoo.preprocessing first"
+            f"expected {wanted}; got {batch.dtype}: prepare images with "
+            "zoo.data.preprocessing.preprocess first"
             if dtype.kind == "f"
             else f"expected {wanted}; got {batch.dtype}: this graph takes pixels of 0..255"
         )

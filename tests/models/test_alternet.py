@@ -14,7 +14,6 @@ from zoo.errors import ConfigError
 from zoo.layers.residual import ResidualBlock
 from zoo.layers.windows import AttentionBlock, LocalAttention
 from zoo.models.alternet import AlterNet, build_up, make_stage, plan
-from zoo.models.alternet_unet import AlterNetUNet
 from zoo.models.resnet import ResNet
 
 CIFAR = {"num_classes": 100, "stem_pool": False, "window_size": 4}
@@ -196,55 +195,6 @@ def test_maps_of_whole_windows_do_not_notice_padding() -> None:
             module.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[2:]))
     model(x)
     assert [tuple(size) for size in seen] == [(4, 8), (2, 4)]
-
-
-# The decoder
-
-
-def unet(**overrides: Any) -> AlterNetUNet:
-    torch.manual_seed(0)
-    encoder = {key: value for key, value in SMALL.items() if key != "num_classes"}
-    config = {**encoder, "num_classes": 6, "decoder": ("CA", "C"), **overrides}
-    return AlterNetUNet(**config).eval()
-
-
-@pytest.mark.parametrize("size", [(32, 32), (17, 40), (1, 1)])
-@pytest.mark.parametrize("stem_pool", [False, True])
-def test_the_decoder_returns_a_map_as_large_as_the_image(
-    size: tuple[int, int], stem_pool: bool
-) -> None:
-    out = unet(stem_pool=stem_pool)(noise(2, 3, *size))
-    assert out.shape == (2, 6, *size)
-    assert out.isfinite().all()
-
-
-@pytest.mark.parametrize("bottleneck", [False, True])
-def test_every_parameter_of_the_decoder_is_reached(bottleneck: bool) -> None:
-    model = unet(bottleneck=bottleneck)
-    model(noise(1, 3, 16, 12)).square().sum().backward()
-    assert not [name for name, p in model.named_parameters() if p.grad is None]
-
-
-def test_the_decoder_uses_every_stage() -> None:
-    model, x = unet(), noise(1, 3, 16, 16)
-    expected = model(x)
-    for stage in model.encoder:
-        handle = stage.register_forward_hook(lambda _m, _a, out: torch.zeros_like(out))
-        assert not torch.allclose(model(x), expected)
-        handle.remove()
-
-
-def test_the_decoder_has_one_stage_fewer() -> None:
-    with pytest.raises(ValueError, match="one stage fewer than stages; got 1 and 3"):
-        unet(decoder=("C",), stages=("C", "CA", "CA"))
-
-
-def test_the_decoder_exports_with_any_batch() -> None:
-    model, x = unet(), noise(2, 3, 24, 24)
-    shapes = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(model, (x,), dynamic_shapes=shapes)
-    x = noise(3, 3, 24, 24)
-    torch.testing.assert_close(program.module()(x), model(x))
 
 
 def test_stages_can_be_built_alone() -> None:

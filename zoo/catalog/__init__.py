@@ -1,1 +1,1 @@
-"""One torch-free data file per family. `zoo.registry` discovers every module here by its FAMILY."""
+"""One torch-free data file per family; `zoo.catalog.registry` discovers each by its FAMILY."""

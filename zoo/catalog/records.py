@@ -135,7 +135,8 @@ class Family:
         aliases: an original's name with its prefix, e.g. "hdvw:vit_ti" -> (model, its keywords).
         alias_keywords: the original's keyword -> ours, under an alias; "" if it does nothing there.
         cite_note: whom to cite, where that is easily confused.
-        labels: label list (`zoo.labels.read_labels`) of sizes with the default 1,000 classes.
+        labels: label list (`zoo.catalog.tables.read_labels`) of sizes with the default 1,000
+            classes.
         not_exportable: an export that cannot be ("dynamic-size", "torchscript", ...) -> why.
         convolutional: it has convolutions alone: nothing that mixes distant places by content.
         goldens: groups of cases in tests/goldens that record what the original computes.

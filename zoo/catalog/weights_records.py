@@ -148,7 +148,8 @@ class WeightsRecord:
     Exactly one location: `bundled` (a file name inside the package), or `repo` + `revision` +
     `file` (a Hub repository at a full commit hash). Both carry `sha256` and `size_bytes`. A file of
     someone else's repository whose digest was never seen has `pinned_on_first_use` instead of
-    these two and of `revision`: `zoo.pins.pin_on_first_use` notes them when it is first loaded.
+    these two and of `revision`: `zoo.files.fetch.pin_on_first_use` notes them when it is first
+    loaded.
 
     Args:
         model, tag, version: ``model.tag@version``; the version is ``X.Y.Z``.
@@ -156,7 +157,7 @@ class WeightsRecord:
         manifest_sha256: of the manifest.json beside it, which pins all other files of a bundle.
         overrides: constructor arguments that differ from the model's, e.g. ``num_classes``.
         input: how these weights want their images; None means the family's default.
-        labels: name of a label list (`zoo.labels.read_labels`).
+        labels: name of a label list (`zoo.catalog.tables.read_labels`).
         dataset: what they were trained on.
         licence: of the weights; empty means the family's `licence.weights`.
         metrics: published numbers with their sources.
@@ -242,7 +243,8 @@ class CheckpointRecord:
         address: where upstream keeps the file, or the page that links to it.
         about_address: what the reader finds there, if it is not the file itself.
         upstream: repository that the weights belong to; empty means the family's.
-        layout: name of a renaming in `zoo.layouts`; empty: the keys are ours.
+        layout: name of a renaming in `zoo.factory.importing.fitting.LAYOUTS`; empty: the keys are
+            ours.
         overrides: constructor arguments that differ from the model's, e.g. ``num_classes``.
         input: how these weights want their images; None means the model's default.
         dataset: what they were trained on.

@@ -98,7 +98,7 @@ def robustness_command(request: Request, provider: str, trust_code: bool) -> Non
         refuse_idle(("part", "seed", "on_unreadable"), f"--data {kind}, which is read as it is")
     clean = None if published else request.dataset(32, 2000)
     reference = Reference("AlexNet", ALEXNET_IMAGENET_C) if kind == "imagenet-c" else None
-    what = "Corruptions of ours, see zoo.analysis.corruptions." if clean else "Published sets."
+    what = "Corruptions of ours, see zoo.data.damage." if clean else "Published sets."
     results = []
     for name, predictor in _predictors(request, provider, trust_code):
         known = in_classes_of(clean, predictor.labels) if clean else None

@@ -3,7 +3,7 @@ directory.
 
 Looked for, in this order: the files themselves, the folder that the archive unpacks to, and the
 packed archive. There is no validation part in the archives: a tenth of every training class is kept
-aside for it, chosen by the SHA-256 of the pixels (`zoo.datasets.splitting`).
+aside for it, chosen by the SHA-256 of the pixels (`zoo.data.folders.split_by_digest`).
 """
 
 from __future__ import annotations

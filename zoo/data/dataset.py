@@ -52,7 +52,7 @@ class ArraySource:
 @dataclass(frozen=True, eq=False)
 class FileSource:
     """Image files under one folder. Orientation, grey, transparency (over white), CMYK and 16 bits
-    are handled by `zoo.preprocessing.read_image`.
+    are handled by `zoo.data.preprocessing.read_image`.
 
     Args:
         root: the folder.

@@ -32,8 +32,8 @@ _SHARES = (("test", 0.2), ("validation", 0.2))
 def open_folder(root: str | Path, part: str) -> ImageDataset:
     """One part of an image folder.
 
-    Layouts: ``root/class/*.jpg`` is split by content (`zoo.datasets.splitting`: a fifth of every
-    class is the test part, a fifth validation). With part folders, ``root/train/class/*.jpg`` and
+    Layouts: ``root/class/*.jpg`` is split by content (`split_by_digest`: a fifth of every class
+    is the test part, a fifth validation). With part folders, ``root/train/class/*.jpg`` and
     so on, these are the parts; without a validation folder, a fifth of every class of the training
     folder is validation. Images may lie deeper inside a class folder; hidden files are ignored.
     Classes are the folder names of all parts, sorted. The part "all" is every image of the folder.

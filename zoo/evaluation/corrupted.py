@@ -88,7 +88,8 @@ def evaluate_corruptions(
     resamples: int = 1000,
     on_set: Callable[[str, int, Evaluation], None] = lambda corruption, severity, found: None,
 ) -> CorruptionEvaluation:
-    """Evaluate set after set, as `zoo.datasets.open_corruptions` yields them; one is in memory.
+    """Evaluate set after set, as `zoo.data.corruptions.open_corruptions` yields them, one at a
+    time in memory.
 
     Args:
         on_set: called with each result. The others: see `zoo.evaluation.evaluate`.

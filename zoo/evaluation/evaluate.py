@@ -82,7 +82,7 @@ class Evaluation:
         labels: class names in the order of the logits.
         outcomes: of every image that could be read.
         definition: of the metrics, "textbook" or "how-do-vits-work".
-        values: metric -> value, see `zoo.metrics.summarize`; NaN where undefined.
+        values: metric -> value, see `zoo.evaluation.metrics.summarize`; NaN where undefined.
         intervals: metric -> 95 % interval, for those that have one.
         skipped: images that could not be read.
         data_sha256: of class names, pixels and class numbers, in order.

@@ -6,8 +6,8 @@ counts; what has no cases is undefined (NaN). "how-do-vits-work": what `ops/test
 `ops/meters.py` of xxxnell/how-do-vits-work compute, with their rules for edges, empty sets and an
 epsilon of 1e-7 in denominators. docs/evaluation.md has the formulas side by side.
 
-Metrics are computed from `zoo.outcomes`, so that the probabilities of a large data set are never in
-memory at once; `measure` takes the probabilities of a small one.
+Metrics are computed from `zoo.evaluation.outcomes`, so that the probabilities of a large data
+set are never in memory at once; `measure` takes the probabilities of a small one.
 """
 
 from __future__ import annotations

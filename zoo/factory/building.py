@@ -230,8 +230,8 @@ def find_class(builder: str) -> type[nn.Module]:
 def construct(builder: str, config: Mapping[str, Any]) -> nn.Module:
     """Call a model's constructor with checked keywords.
 
-    Raises: ConfigError that names the nearest keyword or what a keyword takes (`zoo.arguments`), or
-        repeats what the constructor objected to.
+    Raises: ConfigError that names the nearest keyword or what a keyword takes
+        (`zoo.factory.keywords`), or repeats what the constructor objected to.
     """
     cls = find_class(builder)
     check_arguments(cls, config)

@@ -31,8 +31,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
             ``drop_path_rate``. With `pretrained`, another ``num_classes`` starts a new classifier,
             another ``in_chans`` sums or repeats the first convolution over channels, and another
             ``img_size`` resamples the position embedding, as timm does; nothing else may differ.
-            ``features_only=True`` returns a list of maps, ``out_indices`` says which
-            (`zoo.features`).
+            ``features_only=True`` returns a list of maps, ``out_indices`` says which.
     Returns: the model; ``model.pretrained_cfg`` says what it is (`PretrainedCfg`, frozen).
     Raises:
         UnknownModelError: unknown name, tag or version; the nearest ones are named.

@@ -52,7 +52,7 @@ def fetch_model(reference: str, to: str | Path | None = None, everything: bool =
 
     Args:
         reference: ``ARCH[.TAG][@X.Y.Z]`` or ``hf-hub:org/name[@revision]``.
-        to: also write them there as a mirror (`zoo.mirror`).
+        to: also write them there as a mirror (`zoo.files.mirror`).
         everything: every file that the repository's manifest lists, not config and weights alone.
     Raises: UnknownModelError, NoWeightsError; ConfigError for another kind of reference;
         IntegrityError, NetworkError, ResourceError.
@@ -180,10 +180,10 @@ def pin_on_first_use(repo: str, file: str = "model.safetensors") -> Pin:
     """The pin of a file whose digest was not published: from the lock file, else taken now.
 
     Taking it downloads and verifies the newest commit, writes the lock file and logs a warning.
-    From then on `zoo.hub.download_verified(pin)` accepts only these bytes of that commit.
+    From then on `download_verified(pin)` accepts only these bytes of that commit.
 
     Raises: IntegrityError (code "unpinned") without a pin under CONVATTN_REQUIRE_PINNED;
-        ConfigError for a damaged lock file; and what `zoo.hub.fetch_file` raises.
+        ConfigError for a damaged lock file; and what `zoo.files.download.fetch_file` raises.
     """
     known = read_pins().get((repo, file))
     if known is not None:

@@ -24,7 +24,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Images(Protocol):
-    """What training needs of a data set (`zoo.datasets.ImageDataset`)."""
+    """What training needs of a data set (`zoo.data.dataset.ImageDataset`)."""
 
     name: str
     labels: tuple[str, ...]

@@ -24,12 +24,12 @@ class Job:
 
     Args:
         model: a registered name, or ``timm:NAME``; it takes the classes of the data.
-        data: what `zoo.datasets.open_dataset` takes.
+        data: what `zoo.open_dataset` takes.
         recipe: how.
         fraction: of the training images of every class (`keep_fraction`); with it, epochs become
             1 / fraction times as many, so that the number of images seen stays the same.
         finetune_from: a model reference with weights of the same architecture; "" starts anew.
-        freeze: parts that are not trained (`zoo.training.starting.freeze`).
+        freeze: parts that are not trained (`zoo.training.start.freeze`).
         img_size: of the input in pixels, its side or (height, width); None: the model's own.
         config: further constructor keywords.
         on_unreadable: "stop" or "skip".

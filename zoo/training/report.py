@@ -228,7 +228,7 @@ def compare_with_release(name: str, sha256: str, run: Path, data: str) -> Reprod
         name: a reference with weights, ``arch.tag@version``.
         sha256: of the released file.
         run: directory of the new training.
-    Raises: as `zoo.create_model` and `zoo.datasets.open_dataset`.
+    Raises: as `zoo.create_model` and `zoo.open_dataset`.
     """
     images = open_dataset(data, "test")
     return Reproduction(

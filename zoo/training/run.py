@@ -139,7 +139,7 @@ def _is_first() -> bool:
 def open_parts(job: Job) -> Callable[[str], ImageDataset | None]:
     """The job's data by part: the fraction of the training images, None for a missing test part.
 
-    Raises: see `zoo.datasets.open_dataset`.
+    Raises: see `zoo.open_dataset`.
     """
     found: dict[str, ImageDataset | None] = {}
 

@@ -36,7 +36,7 @@ class Guess:
 
     Args:
         overrides: constructor keywords.
-        layout: name of a renaming in `zoo.layouts`.
+        layout: name of a renaming in `zoo.factory.importing.fitting.LAYOUTS`.
         checkpoint: the record that says so.
     """
 

@@ -81,7 +81,7 @@ def import_checkpoint(
             script), a detector with such a backbone, or anything with the same names.
         model: ``ARCH[.TAG]``, ``timm:ARCH[.TAG]``, ``torchvision:NAME``, a directory or any other
             reference but one's own code. A tag says which published weights the file is
-            (`zoo.registry.list_checkpoints`); without one they are called "imported".
+            (`zoo.catalog.registry.list_checkpoints`); without one they are called "imported".
         out: a directory that does not exist yet or is empty.
         overwrite: replace a finished one.
         ema: take the averaged weights of a training checkpoint.

@@ -1,1 +1,0 @@
-"""Figures. The only package that imports matplotlib, and only inside functions."""
