@@ -178,6 +178,47 @@ def test_checkpointing_can_be_switched_off_and_leaves_nothing_behind(family: str
     assert after == before
 
 
+class Counting:
+    """A `forward` around another one, as accelerate's hooks put it onto a module."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.inner, self.calls = block.forward, 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls += 1
+        return self.inner(*args)
+
+
+def test_a_forward_that_a_block_was_given_is_put_back() -> None:
+    model, x = tiny("convit"), images("convit")
+    block = model.blocks[0]
+    block.forward = given = Counting(block)
+    model(x)
+    model.set_grad_checkpointing()
+    model.set_grad_checkpointing()
+    model(x).sum().backward()
+    assert given.calls == 3  # forward, and once more in backward
+    model.set_grad_checkpointing(False)
+    assert block.forward is given
+    model(x).sum().backward()
+    assert given.calls == 4
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_forward_that_a_block_gets_while_it_checkpoints_stays(wrapped: bool) -> None:
+    model, x = tiny("convit"), images("convit")
+    block, kept = model.blocks[0], []
+    _, everything = trained(model, x)
+    for _ in range(2):
+        model.set_grad_checkpointing()
+        kept.append(trained(model, x)[1])
+        block.forward = given = Counting(block) if wrapped else block.forward
+        model.set_grad_checkpointing(False)
+        assert trained(model, x)[1] == everything
+    assert kept[0] == kept[1] < everything
+    assert (block.forward is given) == wrapped
+
+
 @each_family
 def test_a_checkpointing_model_is_copied_whole(family: str) -> None:
     model, x = tiny(family), images(family)

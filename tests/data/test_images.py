@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from zoo.data.dataset import ArraySource, ImageDataset, in_memory
 from zoo.data.folders import split_by_digest
 from zoo.data.opening import open_dataset
-from zoo.errors import ConfigError, DatasetError, NotFoundError
+from zoo.errors import ConfigError, DatasetError, InputError, NotFoundError
 
 
 def _data(count: int = 6) -> ImageDataset:
@@ -39,6 +42,24 @@ def test_subsets_keep_their_order_and_compose() -> None:
     assert [int(image[0, 0, 0]) for image, _ in chosen] == [3, 5]
     assert chosen.targets.tolist() == [1, 1]
     assert [int(image[0, 0, 0]) for image, _ in _data()[1:5:2]] == [1, 3]
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_a_mask_selects_the_images_where_it_is_true(kind: Callable[[list[bool]], Any]) -> None:
+    chosen = _data().subset(kind([False, True, False, False, True, True]))
+    assert [int(image[0, 0, 0]) for image, _ in chosen] == [1, 4, 5]
+
+
+@pytest.mark.parametrize("wrong", [[1.5], [True] * 5, [[0, 1]], ["1"], [6], [-7], 3])
+def test_what_is_neither_numbers_nor_a_mask_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"six: expected whole numbers|six has images 0 to 5"):
+        _data().subset(wrong)
+
+
+def test_a_subset_of_nothing_is_no_data_set() -> None:
+    for none in ([], [False] * 6):
+        with pytest.raises(DatasetError, match="no images"):
+            _data().subset(none)
 
 
 def test_a_data_set_survives_pickling_for_loader_workers() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, InputError
 from .image_reading import UNREADABLE
 from .preprocessing import read_image
 
@@ -118,8 +118,11 @@ class ImageDataset(Sequence[tuple[Array, int]]):
         return self.source.describe(int(self.positions[index]))
 
     def subset(self, indices: Sequence[int] | Array) -> ImageDataset:
-        """These images, in this order. Raises: DatasetError for none, IndexError."""
-        chosen = np.asarray(indices, dtype=np.int64)
+        """These images, in this order; of a mask, one bool for each image, those where it is true.
+
+        Raises: DatasetError for none; InputError for what is neither numbers of images nor a mask.
+        """
+        chosen = _numbers(indices, len(self), self.name)
         return replace(self, targets=self.targets[chosen], positions=self.positions[chosen])
 
     def without_unreadable(self) -> ImageDataset:
@@ -138,6 +141,24 @@ class ImageDataset(Sequence[tuple[Array, int]]):
             good = np.fromiter(pool.map(readable, range(len(self))), dtype=bool, count=len(self))
         bad = tuple(self.describe(int(index)) for index in np.flatnonzero(~good))
         return replace(self.subset(np.flatnonzero(good)), skipped=(*self.skipped, *bad))
+
+
+def _numbers(indices: Sequence[int] | Array, count: int, name: str) -> Array:
+    """Indices or a mask, as numpy takes them -> int64, negative ones counted from the end."""
+    chosen = np.asarray(indices)
+    if chosen.shape == (0,):  # of no dtype of its own
+        return chosen.astype(np.int64)
+    if chosen.dtype == bool and chosen.shape == (count,):
+        return np.flatnonzero(chosen)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+        raise InputError(
+            f"{name}: expected whole numbers of images, or a mask of {count} bools; got "
+            f"{chosen.dtype} {chosen.shape}"
+        )
+    wrong = chosen[(chosen < -count) | (chosen >= count)]
+    if len(wrong):
+        raise InputError(f"{name} has images 0 to {count - 1}; got {wrong[0]}")
+    return chosen.astype(np.int64)
 
 
 def in_memory(name: str, labels: tuple[str, ...], images: Array, targets: Array) -> ImageDataset:

@@ -1,24 +1,20 @@
 """The forward pass as named steps: features from inside, blocks, layer groups, checkpointing.
 
 Names and semantics are timm's (`forward_intermediates`, `group_matcher`, ...). Where we differ on
-purpose: nothing is written down twice, all of them follow from one list of steps; and recomputing a
-checkpointed block does not update the running statistics of its BatchNorms a second time.
+purpose: nothing is written down twice, all of them follow from one list of steps.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from ..layers.exporting import ceil_div, is_exporting
+from ..layers.exporting import ceil_div
+from ._recomputing import recompute
 
 Step = tuple[str, Callable[[Tensor], Tensor]]
 FORMATS = ("NCHW", "NLC")
@@ -194,12 +190,14 @@ class SteppedModel(nn.Module):
         return {"stem": _prefix([stem, *loose]), "blocks": layers}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the inside of every block in backward instead of keeping it: less memory."""
+        """Recompute the inside of every block in backward instead of keeping it: less memory.
+
+        A `forward` that somebody gave a block, e.g. hooks of accelerate, is recomputed too, and is
+        the block's again afterwards.
+        """
         self.grad_checkpointing = enable
         for _, block in self._block_modules():
-            block.__dict__.pop("forward", None)
-            if enable:
-                block.forward = partial(_checkpointed, block)
+            recompute(block, enable)
 
     def _block_modules(self) -> list[tuple[str, nn.Module]]:
         modules = dict(self.named_modules())
@@ -257,31 +255,3 @@ def _inside(name: str, module: str) -> bool:
 
 def _prefix(names: Sequence[str]) -> str:
     return rf"^(?:{'|'.join(re.escape(name) for name in names)})(?:\.|$)"
-
-
-def _checkpointed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """What a block's `forward` becomes under gradient checkpointing."""
-    run = partial(type(block).forward, block)
-    if not torch.is_grad_enabled() or torch.jit.is_tracing() or is_exporting():
-        return run(*args, **kwargs)
-    if not torch.compiler.is_compiling():  # compiled code does not update statistics twice
-        kwargs["context_fn"] = partial(_contexts, block)
-    return checkpoint(run, *args, use_reentrant=False, **kwargs)
-
-
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _without_statistics(block)
-
-
-@contextmanager
-def _without_statistics(block: nn.Module) -> Iterator[None]:
-    """Running statistics are written into copies; what backward reads has the same form."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    kept = [dict(norm._buffers) for norm in norms]
-    for norm, buffers in zip(norms, kept, strict=True):
-        norm._buffers.update({k: None if v is None else v.clone() for k, v in buffers.items()})
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, kept, strict=True):
-            norm._buffers.update(buffers)
