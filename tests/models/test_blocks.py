@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 import zoo
 from tests.contract.helpers import FAMILIES, build, family_of, images, tiny
 from tests.reference.naive import on_one_thread
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, InputError
 from zoo.models._views import StepBlock
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
@@ -140,8 +141,49 @@ def test_a_sequence_is_indexed_by_number_name_and_slice() -> None:
 def test_blocks_that_need_the_grid_say_so_when_no_image_went_in() -> None:
     blocks = zoo.to_blocks(build("convit"))
     assert isinstance(blocks["blocks.0"], StepBlock)
-    with pytest.raises(ValueError, match="run the sequence from its first block"):
+    with pytest.raises(InputError, match="no image went in; run the sequence from its first block"):
         blocks["blocks.0"](torch.zeros(1, 16, 32))
+
+
+@pytest.mark.parametrize("order", ["wide first", "wide last"])
+def test_blocks_never_guess_between_images_of_two_sizes(order: str) -> None:
+    model = tiny("convit")
+    blocks = zoo.to_blocks(model)
+    tall, wide = images("convit", 1, (64, 32)), images("convit", 1, (32, 64))
+    with torch.no_grad():
+        inside = blocks[:2](tall)
+        assert torch.equal(blocks[2:](inside), model(tall))
+        assert torch.equal(blocks(wide), model(wide))  # a whole run knows its own
+        with pytest.raises(InputError, match=r"of 64 x 32 and of 32 x 64 went in; .* the size"):
+            blocks[2:](inside if order == "wide last" else blocks[:2](wide))
+        assert torch.equal(blocks(tall), model(tall))
+
+
+def test_blocks_that_are_bound_to_a_size_run_on_their_own() -> None:
+    model, x = tiny("convit"), images("convit", 1, (64, 32))
+    with torch.no_grad():
+        inside = zoo.to_blocks(model)[:2](x)
+        elsewhere = copy.deepcopy(zoo.to_blocks(model, img_size=(64, 32))[2:])
+        assert torch.equal(elsewhere(inside), model(x))
+        bound = zoo.to_blocks(model, img_size=32)
+        with pytest.raises(InputError, match="bound to images of 32 x 32; got 64 x 32"):
+            bound(x)
+
+
+@each_family
+def test_the_head_never_needs_the_size(family: str) -> None:
+    model, x = tiny(family), images(family)
+    blocks = zoo.to_blocks(model)
+    with torch.no_grad():
+        expected = model(x)
+        inside = zoo.to_blocks(model)[:-1](x)
+        assert torch.equal(blocks[-1][1](inside), expected)
+
+
+@pytest.mark.parametrize("size", [0, (32,), (32, 32, 32), "32", 32.0, True, (32, -1)])
+def test_a_size_that_cannot_be_is_refused(size: Any) -> None:
+    with pytest.raises(ConfigError, match=r"img_size must be a side or \(height, width\)"):
+        zoo.to_blocks(build("convit"), img_size=size)
 
 
 def test_convits_class_token_is_a_step_of_its_own() -> None:

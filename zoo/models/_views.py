@@ -1,56 +1,25 @@
-"""Maps from inside a model: what `zoo.create_model(..., features_only=True)` returns.
+"""A model seen as something else: `zoo.create_model(..., features_only=True)`, which returns maps
+from inside it, and `zoo.to_blocks`.
 
-The form is timm's: a module that returns a list of maps, with `feature_info.channels()` and
+Features have timm's form: a module that returns a list of maps, with `feature_info.channels()` and
 `.reduction()` for what is built on top, e.g. torchvision's `FeaturePyramidNetwork`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
+from ._feature_info import FeatureInfo
+from ._feature_info import last_of_each_resolution as last_of_each_resolution
 
+Size = tuple[int, int]  # (height, width) of images, in pixels
 
-class FeatureInfo(list[dict[str, Any]]):
-    """`feature_info` with timm's accessors; without `idx` they speak of the features returned.
-
-    Args:
-        info: one dict for each feature of the model: `module`, `num_chs`, `reduction`.
-        out_indices: numbers of the features returned, in this order.
-    """
-
-    def __init__(self, info: Sequence[Mapping[str, Any]], out_indices: Sequence[int]) -> None:
-        super().__init__({**entry, "index": i} for i, entry in enumerate(info))
-        self.out_indices = tuple(out_indices)
-
-    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
-        """One entry: of the features returned, or of those of `idx`."""
-        if isinstance(idx, int):
-            return self[idx][key]
-        return [self[i][key] for i in (self.out_indices if idx is None else idx)]
-
-    def get_dicts(
-        self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None
-    ) -> list[dict[str, Any]]:
-        """Several entries, or all."""
-        chosen = [self[i] for i in (self.out_indices if idx is None else idx)]
-        return [{k: entry[k] for k in (entry if keys is None else keys)} for entry in chosen]
-
-    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Channels of the maps."""
-        return self.get("num_chs", idx)
-
-    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Pixels of the image for each pixel of the maps."""
-        return self.get("reduction", idx)
-
-    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Modules that the maps come out of."""
-        return self.get("module", idx)
+_ANY_SIZE = (1, 1)  # where the size of images does not matter
 
 
 class FeatureNet(nn.Module):
@@ -134,11 +103,6 @@ def features_of(model: Any, out_indices: int | Sequence[int] | None = None) -> n
     return found
 
 
-def last_of_each_resolution(info: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Numbers of the deepest feature of every `reduction`, e.g. one for each stage."""
-    return list({entry["reduction"]: i for i, entry in enumerate(info)}.values())
-
-
 def _of_features(cfg: Any) -> Any:
     return cfg and replace(cfg, num_classes=0, labels=(), sha256="")
 
@@ -157,8 +121,10 @@ class BlockSequence:
         self._pairs = list(pairs)
 
     def __call__(self, x: Tensor) -> Tensor:
-        for _, block in self._pairs:
-            x = block(x)
+        first = next(iter(self.values()), None)
+        size = first.size_of(x) if isinstance(first, StepBlock) else None
+        for block in self.values():
+            x = block(x, size) if isinstance(block, StepBlock) else block(x)
         return x
 
     def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
@@ -205,16 +171,53 @@ class BlockSequence:
 
 
 class _Entered:
-    """Height and width of the images that entered a sequence last."""
+    """The size (height, width) of the images of a sequence, as long as there is one.
 
-    size: tuple[int, int] | None = None
+    Args: bound: the only size that is allowed; None: any, and `seen` has the first two.
+    """
+
+    def __init__(self, bound: Size | None) -> None:
+        self.bound = bound
+        self.seen: list[Size] = []
+
+    def check(self, size: Size) -> Size:
+        """Raises: InputError if the sequence is bound to another one."""
+        if self.bound is not None and size != self.bound:
+            raise InputError(
+                f"these blocks are bound to images of {_shown(self.bound)}; got {_shown(size)}; "
+                "to_blocks(model, img_size=...) binds others"
+            )
+        return size
+
+    def note(self, size: Size) -> None:
+        """Images of this size went in."""
+        if len(self.seen) < 2 and size not in self.seen:
+            self.seen.append(size)
+
+    def only(self) -> Size:
+        """The size that a block may rely on. Raises: InputError if none is known, or several."""
+        if self.bound is not None:
+            return self.bound
+        if len(self.seen) == 1:
+            return self.seen[0]
+        several = " and of ".join(map(_shown, self.seen))
+        why = f"images of {several} went in" if several else "no image went in"
+        raise InputError(
+            f"the patch grid is not known: {why}; run the sequence from its first block, or give "
+            "the size, to_blocks(model, img_size=(height, width))"
+        )
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 class StepBlock(nn.Module):
     """A step of a model that is more than one of its modules called on a tensor.
 
     It may check and pad images, know the patch grid, add a class token, or pool. The grid is that
-    of the images which last went through the first block of the same sequence.
+    of `size`, if it is given; else that of the images which the sequence is bound to, or which went
+    through its first block, as long as all of them had one size.
     """
 
     def __init__(self, model: nn.Module, number: int, name: str, entered: _Entered) -> None:
@@ -222,26 +225,42 @@ class StepBlock(nn.Module):
         self._steps = model.steps
         self._number = number
         self._entered = entered
+        one, other = (model.steps(size)[number][1] for size in (_ANY_SIZE, (2, 2)))
+        self._needs_size = one != other  # a method of the model is equal to itself
         inner = dict(model.named_modules()).get(name)
         if inner is not None:
             self.module = inner
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self._number == 0:  # of another rank it is refused by the model's own check
-            self._entered.size = (x.shape[2], x.shape[3]) if x.ndim == 4 else (1, 1)
-        if self._entered.size is None:
-            raise ValueError("run the sequence from its first block: the patch grid is not known")
-        _, step = self._steps(self._entered.size)[self._number]
-        return step(x)
+    def size_of(self, x: Tensor) -> Size | None:
+        """(height, width) of the images `x`, if this is the first block."""
+        return (x.shape[2], x.shape[3]) if self._number == 0 and x.ndim == 4 else None
+
+    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
+        entering = self.size_of(x)
+        if entering is not None:
+            size = self._entered.check(entering)
+        elif size is None:  # images of another rank are refused by the model's own check
+            relies = self._needs_size and self._number > 0
+            size = self._entered.only() if relies else _ANY_SIZE
+        _, step = self._steps(size)[self._number]
+        x = step(x)
+        if entering is not None:
+            self._entered.note(entering)
+        return x
 
 
-def to_blocks(model: nn.Module) -> BlockSequence:
+def to_blocks(model: nn.Module, img_size: int | Size | None = None) -> BlockSequence:
     """The blocks of a model of the zoo, from images to logits; parameters are the model's own.
 
     Blocks are those modules of the model that take one tensor, and `StepBlock`s for what else
-    happens: the way in, class tokens, the head.
+    happens: the way in, class tokens, the head. A sequence that begins with the first block takes
+    images of any size. Blocks that need the patch grid and are run on their own or in a later
+    slice take it from the images that went in; once there were two sizes they refuse.
 
-    Raises: ConfigError for another kind of model.
+    Args:
+        img_size: of all images, in pixels, its side or (height, width): then any block runs on its
+            own, in any thread or process, and other images are refused.
+    Raises: ConfigError for another kind of model, or an impossible size. Blocks raise InputError.
     Example:
         >>> blocks = zoo.to_blocks(zoo.create_model("convit_nano").eval())
         >>> blocks.names
@@ -254,8 +273,17 @@ def to_blocks(model: nn.Module) -> BlockSequence:
             f"{type(model).__name__} cannot be taken apart; to_blocks takes classifiers that "
             "zoo.create_model built"
         )
-    entered = _Entered()
+    entered = _Entered(_bound(img_size))
     return BlockSequence(
         (name, step if isinstance(step, nn.Module) else StepBlock(model, i, name, entered))
-        for i, (name, step) in enumerate(model.steps((1, 1)))
+        for i, (name, step) in enumerate(model.steps(_ANY_SIZE))
     )
+
+
+def _bound(img_size: int | Size | None) -> Size | None:
+    if img_size is None:
+        return None
+    size = img_size if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise ConfigError(f"img_size must be a side or (height, width) in pixels; got {img_size!r}")
+    return size[0], size[1]
