@@ -66,7 +66,7 @@ def test_sampling_ends_after_an_error_too() -> None:
     model = Recorder().eval()
     with pytest.raises(RuntimeError), mc_sampling(model):
         raise RuntimeError
-    assert not model.drop.sampling
+    assert not model.drop.here.sampling
 
 
 def test_sampling_may_be_nested() -> None:
@@ -74,8 +74,8 @@ def test_sampling_may_be_nested() -> None:
     with mc_sampling(model):
         with mc_sampling(model):
             pass
-        assert model.drop.sampling
-    assert not model.drop.sampling
+        assert model.drop.here.sampling
+    assert not model.drop.here.sampling
 
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), Recorder(0.0)])

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..catalog.weights_records import InputSpec
 from ..data.preprocessing import preprocess
 from ..errors import AnalysisError
+from ..evaluation.checks import check_model
+from ..evaluation.eval_mode import in_eval_mode
 
 
 @contextmanager
@@ -27,17 +29,14 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
     Parameters and buffers are not copied: what an analysis changes it puts through
     `torch.func.functional_call`.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    check_model(model, AnalysisError)
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     state = torch.get_rng_state()
     try:
-        model.eval()
-        with torch.no_grad():
+        with in_eval_mode(model), torch.no_grad():
             yield model
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, required in trained:
             parameter.requires_grad_(required)
         torch.set_rng_state(state)
@@ -112,7 +111,8 @@ def check_finite(x: Tensor, name: str) -> Tensor:
 
 
 def device_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where the model lives, and in which precision."""
+    """Where the model lives, and in which precision. Raises: AnalysisError for no model."""
+    check_model(model, AnalysisError)
     for parameter in model.parameters():
         return parameter.device, parameter.dtype
     return torch.device("cpu"), torch.get_default_dtype()

@@ -13,6 +13,8 @@ import numpy as np
 from ..errors import ConfigError, ImageError
 from ..factory.description import PretrainedCfg
 from ..files.local import atomic_path, sha256_file
+from .checks import check_count, check_list, check_model
+from .eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,19 +53,14 @@ def write_embeddings(
     The file holds `features` (len(names), C) float32, `files` (the names) and `model`.
 
     Args:
-        model: made with ``num_classes=0`` (it is put into eval mode), or what returns features.
+        model: made with ``num_classes=0``, or what returns features; run in eval mode, and left in
+            its own.
         folder, names: images, as `zoo.data.image_listing.list_folder` lists them.
         on_images: called with the number of images done after every batch.
     Raises: ConfigError for a model with a classifier, ImageError, NotFoundError, ResourceError.
     """
-    from .predictor import Predictor
-
-    cfg = None if isinstance(model, Predictor) else PretrainedCfg.of(model)
-    if cfg is not None and cfg.num_classes:
-        raise ConfigError(
-            f"{cfg.name} returns logits of {cfg.num_classes} classes; make it with num_classes=0"
-        )
-    predictor = model if isinstance(model, Predictor) else Predictor.from_model(model)
+    predictor, names = _predictor(model), check_list("names", names)
+    check_count("batch_size", batch_size)
     paths = [os.path.join(folder, name) for name in names]
     with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         with archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as member:
@@ -79,6 +76,21 @@ def write_embeddings(
         images=len(names),
         features=width,
     )
+
+
+def _predictor(model: nn.Module | Predictor) -> Predictor:
+    from .predictor import Predictor
+
+    if isinstance(model, Predictor):
+        return model
+    check_model(model)
+    cfg = PretrainedCfg.of(model)
+    if cfg is not None and cfg.num_classes:
+        raise ConfigError(
+            f"{cfg.name} returns logits of {cfg.num_classes} classes; make it with num_classes=0"
+        )
+    with in_eval_mode(model):
+        return Predictor.from_model(model)
 
 
 def _write_rows(

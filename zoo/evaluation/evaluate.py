@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.dataset import align_labels, check_width
 from ..errors import ConfigError, DatasetError
+from .answers import softmax
 from .intervals import bootstrap, wilson
 from .metrics import (
     CUTOFF,
@@ -25,7 +26,6 @@ from .metrics import (
     summarize,
 )
 from .outcomes import Outcomes, check_definition, judge
-from .predictor import softmax
 
 if TYPE_CHECKING:
     from ..data.dataset import ImageDataset

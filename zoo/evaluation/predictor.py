@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +13,15 @@ from ..catalog.weights_records import InputSpec
 from ..data.preprocessing import ImageLike, preprocess
 from ..errors import ConfigError, InputError
 from ..factory.description import PretrainedCfg
+from .answers import as_logits, image_list, softmax, warn_of_probabilities
+from .checks import check_count, check_list, check_model
+from .eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 Array = np.ndarray[Any, Any]
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Predictor:
         input: InputSpec | None = None,
         labels: Sequence[str] = (),
     ) -> Predictor:
-        """Wrap a model of `zoo.create_model`, or any module; it is put into eval mode.
+        """Wrap a model of `zoo.create_model`, or any module; it is put into eval mode, and answers
+        in that mode also where it is trained on afterwards.
 
         Args:
             input: preprocessing, of a module that the zoo did not build; else in place of its own.
@@ -110,6 +111,8 @@ class Predictor:
         """
         import torch
 
+        check_model(model)
+        check_count("mc_samples", mc_samples, 0)
         cfg, name = PretrainedCfg.of(model), type(model).__name__
         spec = input or (cfg and cfg.input)
         if not spec:
@@ -118,7 +121,7 @@ class Predictor:
                 "input=zoo.InputSpec(size=(224, 224), mean=..., std=...), or build it with "
                 "zoo.create_model"
             )
-        names, digest = tuple(labels), ""
+        names, digest = check_list("labels", labels), ""
         if cfg is not None:
             names, name, digest = names or cfg.labels, cfg.name, cfg.sha256
         model.eval()
@@ -126,7 +129,7 @@ class Predictor:
         run = _sampled(model, mc_samples) if mc_samples else model
 
         def forward(batch: Array) -> Array:
-            with torch.inference_mode():
+            with torch.inference_mode(), in_eval_mode(model):
                 x = torch.from_numpy(batch).to(reference.device, reference.dtype)
                 logits = run(x)
             if not isinstance(logits, torch.Tensor):
@@ -144,13 +147,13 @@ class Predictor:
     def predict(
         self, images: Sequence[ImageLike], topk: int = 5, batch_size: int = 32
     ) -> list[Prediction]:
-        """Classify images (paths, PIL images, uint8 arrays), one `Prediction` each, in order.
+        """Classify images (paths, PIL images, uint8 arrays), one `Prediction` each, in order. One
+        image alone is one; an iterator is read to its end.
 
         Raises: ImageError, ResourceError; ConfigError for a `topk` or `batch_size` below 1;
             InputError: as `logits`.
         """
-        if topk < 1:
-            raise ConfigError(f"topk must be at least 1; got {topk}")
+        check_count("topk", topk)
         return [self.top(row, topk) for batch in self._batches(images, batch_size) for row in batch]
 
     def logits(self, images: Sequence[ImageLike], batch_size: int = 32) -> Array:
@@ -160,13 +163,14 @@ class Predictor:
         Raises: as `predict`; InputError for no images, or (code "not_finite") for logits that are
             NaN or infinite: they answer nothing.
         """
+        images = image_list(images)
         if not len(images):
             raise InputError("no images to classify; pass at least one", code="no_images")
         return np.concatenate(list(self._batches(images, batch_size)))
 
     def _batches(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[Array]:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
+        check_count("batch_size", batch_size)
+        images = image_list(images)
         for start in range(0, len(images), batch_size):
             chunk = images[start : start + batch_size]
             yield self.outputs(np.stack([preprocess(image, self.input) for image in chunk]), chunk)
@@ -179,17 +183,8 @@ class Predictor:
             images: where it comes from, for messages.
         Raises: InputError (code "not_finite"), ConfigError (code "not_logits").
         """
-        found = self.forward(batch)
-        floats = np.issubdtype(found.dtype, np.floating)
-        if not floats or found.ndim != 2 or len(found) != len(batch):
-            raise ConfigError(
-                f"{self.name[:80]} returns {found.dtype} {found.shape} for {len(batch)} images; "
-                "expected a row of floating-point numbers for each of them",
-                code="not_logits",
-            )
-        self._check_finite(found, images)
-        if found.shape[1] > 1 and _are_probabilities(found):
-            _say_probabilities(self.name[:80])
+        found = as_logits(self.forward(batch), images, self.name)
+        warn_of_probabilities(found, self.name)
         return found
 
     def stream(
@@ -216,24 +211,12 @@ class Predictor:
         from .batch.sources import open_source
         from .batch.stream import answers
 
-        if topk < 1:
-            raise ConfigError(f"topk must be at least 1; got {topk}")
+        check_count("topk", topk)
         images = open_source(source, column)
         how = {"batch_size": batch_size, "workers": workers, "on_unreadable": on_unreadable}
         for found in answers(self.outputs, self.input, images, **how):
             prediction = None if found.values is None else self.top(found.values, topk)
             yield Row(found.path, prediction, found.error)
-
-    def _check_finite(self, logits: Array, images: Sequence[ImageLike]) -> None:
-        bad = np.flatnonzero(~np.isfinite(logits.reshape(len(logits), -1)).all(1))
-        if len(bad):
-            image = images[int(bad[0])]
-            shown = f"of {os.fspath(image)!r}" if isinstance(image, str | os.PathLike) else "of one"
-            raise InputError(
-                f"{self.name[:80]} returns NaN or infinity for {len(bad)} of {len(logits)} images, "
-                f"first {shown}: its weights or its file are damaged, or float16 overflows",
-                code="not_finite",
-            )
 
     def top(self, logits: Array, topk: int) -> Prediction:
         """The most probable classes.
@@ -269,24 +252,3 @@ def _sampled(model: nn.Module, mc_samples: int) -> Callable[[Tensor], Tensor]:
         raise ConfigError(str(error)) from None
     least = torch.finfo(torch.float32).tiny  # a probability that underflowed stays comparable
     return lambda x: mc_predict(model, x, mc_samples).probabilities.clamp_min(least).log()
-
-
-def _are_probabilities(rows: Array) -> bool:
-    """Whether every row is a distribution, as logits never are but by chance."""
-    sums = rows.sum(axis=1, dtype=np.float64)
-    return bool((rows >= 0).all() and (np.abs(sums - 1) < 1e-5).all())
-
-
-@functools.cache  # said once
-def _say_probabilities(name: str) -> None:
-    _log.warning(
-        f"{name} seems to answer with probabilities, not logits; softmax is taken of them again, "
-        "so the probabilities and the calibration are wrong. Leave the softmax out of its forward"
-    )
-
-
-def softmax(logits: Array) -> Array:
-    """Softmax over the last axis, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    total: Array = shifted / shifted.sum(axis=-1, keepdims=True)
-    return total

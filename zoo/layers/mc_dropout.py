@@ -9,6 +9,7 @@ for it.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class _Here(threading.local):
+    """Whether a layer draws masks in the thread at hand: others may ask the same model meanwhile.
+    A copy of the layer begins without.
+    """
+
+    sampling = False
+
+    def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
+        return _Here, ()
+
+
 class MCDropout(nn.Module):
-    """Dropout that is active in training, and in eval only while `mc_sampling` holds.
+    """Dropout that is active in training, and in eval only while `mc_sampling` holds, in the thread
+    that asked for it.
 
     Args:
         rate: probability of zeroing an element; survivors are divided by 1 - rate.
@@ -30,10 +43,10 @@ class MCDropout(nn.Module):
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"the dropout rate must be in [0, 1); got {rate}")
         self.rate = rate
-        self.sampling = False  # switched by `mc_sampling`, never by forward
+        self.here = _Here()  # switched by `mc_sampling`, never by forward
 
     def forward(self, x: Tensor) -> Tensor:
-        active = self.rate > 0.0 and (self.training or self.sampling)
+        active = self.rate > 0.0 and (self.training or self.here.sampling)
         return F.dropout(x, self.rate, training=True) if active else x
 
     def extra_repr(self) -> str:
@@ -57,7 +70,8 @@ class MCPrediction:
 
 @contextlib.contextmanager
 def mc_sampling(model: nn.Module) -> Iterator[None]:
-    """Within the block, every `MCDropout` of `model` draws masks in eval mode too.
+    """Within the block, every `MCDropout` of `model` draws masks in eval mode too; in this thread
+    alone, so not in the threads that `nn.DataParallel` starts.
 
     Raises: ValueError if the model has no MC dropout with a positive rate.
     """
@@ -67,14 +81,14 @@ def mc_sampling(model: nn.Module) -> Iterator[None]:
             f"{type(model).__name__} has no MC dropout to sample from; build it with block='mcdo' "
             "and a positive mc_rate"
         )
-    before = [module.sampling for module in modules]
+    before = [module.here.sampling for module in modules]
     try:
         for module in modules:
-            module.sampling = True
+            module.here.sampling = True
         yield
     finally:
         for module, value in zip(modules, before, strict=True):
-            module.sampling = value
+            module.here.sampling = value
 
 
 @torch.no_grad()
@@ -91,7 +105,7 @@ def mc_predict(model: nn.Module, x: Tensor, mc_samples: int = 30) -> MCPredictio
     """
     if mc_samples < 1:
         raise ValueError(f"mc_samples must be at least 1; got {mc_samples}")
-    if model.training:
+    if any(module.training for module in model.modules()):
         raise ValueError("mc_predict would update BatchNorm statistics; call model.eval() first")
     with mc_sampling(model):
         mean = _probabilities(model, x)
