@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.errors import ExportError
 
+from .means import average_by_axis
 from .pools import spell_out_max_pools
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 
 def simplify(proto: onnx.ModelProto) -> None:
     """Rewrite a graph in place. Raises: ExportError if a constant cannot be computed."""
+    average_by_axis(proto.graph, _shapes(proto))
     spell_out_group_norms(proto)
     spell_out_max_pools(proto.graph)
     fold_constants(proto)
