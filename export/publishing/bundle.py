@@ -18,7 +18,7 @@ from zoo.catalog.records import ModelRecord
 from zoo.catalog.registry import get_record
 from zoo.catalog.tables import list_name
 from zoo.catalog.weights_records import VERSION, Metric
-from zoo.errors import ConfigError, ExportError
+from zoo.errors import ConfigError, ExportError, UnknownModelError
 from zoo.factory.config_json import read_config
 from zoo.factory.description import PretrainedCfg
 from zoo.files import card_text
@@ -105,6 +105,7 @@ def write_bundle(
     check_repo(repo)
     words = _words(run, card)
     sha256 = sha256_bytes(weights_bytes(model))
+    _require_unpublished(cfg, given, sha256)
     trained = read_own_run(run, sha256) if run is not None else None
     record = None if cfg.is_foreign else get_record(cfg.architecture)
     if not holds(out, cfg.name, cfg.version, sha256):
@@ -188,6 +189,32 @@ def _identified(cfg: PretrainedCfg, version: str, licence: str) -> PretrainedCfg
             code="version",
         )
     return replace(cfg, version=version or cfg.version, licence=licence or cfg.licence)
+
+
+def _require_unpublished(cfg: PretrainedCfg, given: PretrainedCfg, sha256: str) -> None:
+    """Refuse other weights under the name and version of published ones.
+
+    Args:
+        given: the model's own description, whose digest is of the file that it was loaded from.
+        sha256: of the weights as they would be written.
+    Raises: ConfigError.
+    """
+    if cfg.is_foreign or not cfg.tag or not cfg.version:
+        return
+    try:
+        published = get_record(f"{cfg.name}@{cfg.version}").selected
+    except UnknownModelError:
+        return
+    if published is None or sha256 == published.sha256:
+        return
+    loaded = given.sha256 if given.version == cfg.version else ""
+    if not loaded or (published.sha256 and loaded != published.sha256):
+        raise ConfigError(
+            f"{published.name} is published with other weights (SHA-256 {published.sha256[:16]}…; "
+            f"these have {sha256[:16]}…) and published versions never change; give another version "
+            "(--version X.Y.Z)",
+            code="version",
+        )
 
 
 @contextlib.contextmanager

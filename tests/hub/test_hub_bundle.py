@@ -18,7 +18,7 @@ from export.publishing.bundle import measured_metrics
 from export.publishing.transformers_config import image_processor
 from zoo.catalog.weights_records import InputSpec
 from zoo.data.preprocessing import preprocess
-from zoo.errors import ZooError
+from zoo.errors import ConfigError, ZooError
 from zoo.files.manifest import check_files, read_manifest
 
 from .client import METRICS
@@ -139,6 +139,20 @@ def test_hub_bundling_leaves_the_model_and_a_refused_directory_alone(
     assert model.pretrained_cfg is cfg
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full"]
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_other_weights_are_not_bundled_under_a_published_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.publishing.bundle.export_model", _fake_export)
+    model: Any = zoo.create_model("convit_nano", pretrained=True)
+    version = model.pretrained_cfg.version
+    model.norm.bias.data.add_(0.1)
+    out = tmp_path / "new"
+    says = f"convit_nano.digits@{version} is published with other weights.*--version X.Y.Z"
+    with pytest.raises(ConfigError, match=says):
+        export.write_bundle(model, out, version=version)
+    assert not out.exists()
 
 
 def _fake_export(model: Any, folder: Path, *_: object, **__: object) -> Any:

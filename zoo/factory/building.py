@@ -101,7 +101,10 @@ def build(plan: Blueprint, tensors: Tensors | None = None) -> nn.Module:
         else:
             model, unchanged = construct_loaded(make, read, plan.what, adapt=plan.adapt)
     classes = getattr(model, "num_classes", cfg.num_classes)
-    model.pretrained_cfg = replace(cfg, num_classes=classes, sha256=digest if unchanged else "")
+    cfg = replace(cfg, num_classes=classes)
+    if not unchanged:
+        cfg = cfg.changed()
+    model.pretrained_cfg = cfg.with_tensors(model, digest) if unchanged and digest else cfg
     return plan.finish(model)
 
 

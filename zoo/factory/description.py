@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..catalog.weights_records import InputSpec
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..weights.fingerprint import Fingerprint
 
 TIMM_PREFIX = "zoo_"  # our architectures in timm's registry and in a timm-format config.json
 TIMM_HAS = ("convit_tiny", "convit_small", "convit_base")  # these keep timm's name in a config.json
@@ -25,10 +28,13 @@ class PretrainedCfg(Mapping[str, Any]):
         architecture_version: of the code that computes it.
         tag, version: of the weights; empty for random initialisation.
         sha256: digest of the weights file, or empty if the weights were changed or are random.
+            `of` compares: all tensors after `double()` and back, on another device, in a copy or a
+            pickle count as unchanged, half precision does not.
         num_classes, labels: width of the logits and their names (may be empty).
         input: how to turn an image into the model's input.
         licence: of the weights.
         model_args: constructor keywords that differ from the registered model's.
+        loaded: a digest, and what tells the tensors of that file from others.
     """
 
     architecture: str
@@ -41,6 +47,7 @@ class PretrainedCfg(Mapping[str, Any]):
     labels: tuple[str, ...] = ()
     licence: str = ""
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    loaded: tuple[str, Fingerprint] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -92,21 +99,53 @@ class PretrainedCfg(Mapping[str, Any]):
 
         return build_transform(self.input)
 
+    def with_tensors(self, model: Any, sha256: str) -> PretrainedCfg:
+        """The same of a model that has the tensors of the file with this digest."""
+        from ..weights.fingerprint import fingerprint
+
+        return replace(self, sha256=sha256, loaded=(sha256, fingerprint(model)))
+
+    def changed(self) -> PretrainedCfg:
+        """The same of weights that are no published version's, and no file's, any more."""
+        return replace(self, version="", sha256="", loaded=None)
+
+    def with_classes(self, num_classes: int) -> PretrainedCfg:
+        """The same with another classifier, which is new unless it is none."""
+        cfg = replace(
+            self,
+            num_classes=num_classes,
+            labels=self.labels if num_classes == self.num_classes else (),
+            model_args={**self.model_args, "num_classes": num_classes},
+        )
+        return cfg.changed() if num_classes else cfg
+
     @classmethod
     def of(cls, model: Any) -> PretrainedCfg | None:
-        """The configuration that a model carries, or None if the zoo did not build it.
+        """What a model is now, or None if the zoo did not build it.
 
-        A model that torch.hub loaded carries that checkout's own class: it is converted by its
+        If it has other weights than were loaded, its description names no version and no digest. A
+        model that torch.hub loaded carries that checkout's own class: it is converted by its
         fields.
         """
         found = getattr(model, "pretrained_cfg", None)
         if isinstance(found, cls):
-            return found
+            return found._now(model)
         if type(found).__name__ != cls.__name__:
             return None
         values = {entry.name: getattr(found, entry.name) for entry in fields(cls)}
         values["input"] = InputSpec.from_dict(values["input"].to_dict())
-        return cls(**values)
+        return cls(**values)._now(model)
+
+    def _now(self, model: Any) -> PretrainedCfg:
+        from ..weights.fingerprint import has_tensors
+
+        cfg, classes = self, getattr(model, "num_classes", self.num_classes)
+        if hasattr(model, "reset_classifier") and classes != self.num_classes:  # timm's say nothing
+            cfg = self.with_classes(classes)
+        if not cfg.sha256 or cfg.loaded is None or cfg.loaded[0] != cfg.sha256:
+            return cfg
+        bare = cfg.num_classes == 0
+        return cfg if has_tensors(model, cfg.loaded[1], without_classifier=bare) else cfg.changed()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ._checkpointing import SteppedModel
 
 
@@ -76,17 +78,32 @@ class ImageClassifier(SteppedModel):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one for `num_classes` (0: none, embeddings).
 
-        Raises: ValueError for a `global_pool`, which is fixed by the architecture.
+        `pretrained_cfg` then says what it would of ``create_model(..., num_classes=num_classes)``,
+        and no digest of a file, as the new classifier is in none.
+
+        Raises: ConfigError unless `num_classes` is an integer, at least 0; ValueError for a
+            `global_pool`, which is fixed by the architecture.
         """
+        if (
+            not isinstance(num_classes, Integral)
+            or isinstance(num_classes, bool)
+            or num_classes < 0
+        ):
+            raise ConfigError(
+                f"{type(self).__name__}: num_classes must be an integer, at least 0; got "
+                f"{num_classes!r:.80}"
+            )
         if global_pool is not None:
             raise ValueError(
                 f"{type(self).__name__} pools as its paper does; global_pool={global_pool!r} "
                 "cannot be changed, leave it out"
             )
-        self.num_classes = num_classes
+        self.num_classes = int(num_classes)
         reference = next(self.parameters())
         classifier = self._make_classifier()
         self._set_classifier(classifier.to(device=reference.device, dtype=reference.dtype))
+        if hasattr(self.pretrained_cfg, "with_classes"):
+            self.pretrained_cfg = self.pretrained_cfg.with_classes(self.num_classes)
 
 
 def check_image(x: Tensor, in_chans: int) -> None:
