@@ -14,6 +14,7 @@ import re
 from typing import Literal
 
 from ..errors import UnknownModelError
+from .arguments import as_text
 from .names import check_names
 from .registry import families
 
@@ -24,12 +25,15 @@ _PREFIXES: tuple[Kind, ...] = ("hf-hub", "timm", "torchvision", "hf", "py")
 _EXPORTED = (".onnx", ".pt", ".pt2")
 
 
-def kind_of(reference: str) -> Kind:
+def kind_of(reference: str | os.PathLike[str]) -> Kind:
     """What kind of reference a text is.
 
     A registered name is the registry's, whatever lies in the working directory; a folder of that
     name is spoken of once, and reached as ``./NAME``. Anything else that exists is a directory.
+
+    Raises: ConfigError for what is neither text nor a path (`as_text`).
     """
+    reference = as_text(reference, "a model reference")
     prefix, colon, _ = reference.partition(":")
     for kind in _PREFIXES:
         if colon and prefix == kind:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigError, DuplicateNameError, UnknownModelError, ZooError
+from .arguments import as_text, check_flags
 from .checked_json import MAX_BYTES, Document
 from .records import Family, ModelRecord
 from .regular_files import read_regular_file
@@ -88,10 +89,11 @@ def list_models(
         with_tags: one entry ``arch.tag`` per set of weights instead of one per architecture,
             without `pretrained` also for those that must be imported.
         aliases: originals' names too, e.g. ``hdvw:vit_ti``, after the models of their family.
-    Raises: UnknownModelError for an unknown family.
+    Raises: UnknownModelError for an unknown family; ConfigError for a flag that is none.
     Example: ``list_models("conv*t_nano", pretrained=True)`` gives
         ``["conv_attention_vit_nano", "convit_nano"]``.
     """
+    check_flags(pretrained=pretrained, with_tags=with_tags, aliases=aliases)
     _load_user_catalog()
     if family is not None and family not in families():
         raise UnknownModelError(_unknown("family", family, list_families()))
@@ -122,6 +124,7 @@ def _tags_of(family: Family, model: str, pretrained: bool) -> tuple[str, ...]:
 
 def split_reference(reference: str) -> tuple[str, str | None, str | None]:
     """``"arch[.tag][@X.Y.Z]"`` -> (arch, tag, version). Raises: UnknownModelError if malformed."""
+    reference = as_text(reference, "a model name")
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise UnknownModelError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..catalog._data_sets import BY_NAME
+from ..catalog.arguments import as_text
 from ..errors import ConfigError
 from .cifar import open_cifar
 from .corruptions import KINDS as CORRUPTED
@@ -20,12 +22,14 @@ _KINDS = ("fashion_mnist", "cifar10", "cifar100", "imagenet")
 SPECS = f"{', '.join(BY_NAME)}, DIR, {', '.join(f'{kind}:DIR' for kind in _KINDS)}"
 
 
-def open_dataset(spec: str, part: str = "train", *, on_unreadable: str = "stop") -> ImageDataset:
+def open_dataset(
+    spec: str | os.PathLike[str], part: str = "train", *, on_unreadable: str = "stop"
+) -> ImageDataset:
     """One part of the data that `spec` names.
 
     Args:
-        spec: "digits" or "fashion_mnist"; the path of an image folder; "fashion_mnist:DIR",
-            "cifar10:DIR", "cifar100:DIR" or "imagenet:DIR".
+        spec: "digits" or "fashion_mnist"; the path of an image folder, which a `Path` always is;
+            "fashion_mnist:DIR", "cifar10:DIR", "cifar100:DIR" or "imagenet:DIR".
         part: "train", "validation" or "test"; of a folder also "all".
         on_unreadable: "stop": reading an unreadable image raises; "skip": every image is decoded
             once now, and those that cannot be are left out and listed in `skipped`.
@@ -50,7 +54,7 @@ def open_dataset(spec: str, part: str = "train", *, on_unreadable: str = "stop")
     return found.without_unreadable() if on_unreadable == "skip" else found
 
 
-def available_parts(spec: str) -> tuple[str, ...]:
+def available_parts(spec: str | os.PathLike[str]) -> tuple[str, ...]:
     """The parts that `open_dataset` can open, in the order train, validation, test.
 
     Raises: ConfigError, NotFoundError.
@@ -68,11 +72,12 @@ def available_parts(spec: str) -> tuple[str, ...]:
     return tuple(part for part in PARTS if part in found)
 
 
-def parse_spec(spec: str) -> tuple[str, str]:
+def parse_spec(spec: str | os.PathLike[str]) -> tuple[str, str]:
     """(kind, directory) of a specification; kind is "folder", or the name of a data set.
 
     Raises: ConfigError for an unknown prefix, or none of the forms.
     """
+    spec = as_text(spec, "data")
     if spec in BY_NAME:
         return spec, ""
     kind, colon, place = spec.partition(":")

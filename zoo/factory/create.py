@@ -5,27 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..catalog.arguments import as_text
 from ..catalog.references import kind_of
 from ..errors import ConfigError, NoWeightsError
 from ..files.places import Directory, Repository
 from ..weights.classifier import without_classifier
 from .building import build
-from .resolve import resolve, stored
+from .resolve import Reference, resolve, stored
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Module:
+def create_model(name: Reference, pretrained: bool = False, **overrides: Any) -> nn.Module:
     """Build a model of the zoo, in training mode.
 
     Args:
         name: a model reference: ``ARCH[.TAG][@X.Y.Z]``, a directory that training, import or export
             wrote, ``hf-hub:org/name[@revision]``, or ``timm:NAME``. ARCH may be an original's name
             such as ``hdvw:resnet_mcdo_50``: it brings the original's defaults (10 classes, the stem
-            for small images) and takes the original's keywords too.
-        pretrained: load weights: those that the tag and version pick, by default the newest of the
-            first tag. Verified by SHA-256 and loaded strictly.
+            for small images) and takes the original's keywords too. A `Path` is a directory.
+        pretrained: True loads weights: those that the tag and version in the name pick, by default
+            the newest of the first tag. Verified by SHA-256 and loaded strictly.
             Nothing is drawn from the global random generator, unless for a new classifier.
         overrides: constructor keywords, e.g. ``num_classes``, ``in_chans``, ``img_size``,
             ``drop_path_rate``. With `pretrained`, another ``num_classes`` starts a new classifier,
@@ -35,7 +36,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
     Returns: the model; ``model.pretrained_cfg`` says what it is (`PretrainedCfg`, frozen).
     Raises:
         UnknownModelError: unknown name, tag or version; the nearest ones are named.
-        ConfigError: an unknown or impossible keyword.
+        ConfigError: an unknown or impossible keyword, a flag that is neither True nor False.
         NoWeightsError: `pretrained` and there are no weights to load.
         IntegrityError, WeightsMismatchError, IncompatibleWeightsError: see `zoo.weights`.
     Example:
@@ -46,7 +47,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
     return build(resolve(name, pretrained, overrides))
 
 
-def from_pretrained(name: str, revision: str = "main", **overrides: Any) -> nn.Module:
+def from_pretrained(name: Reference, revision: str = "main", **overrides: Any) -> nn.Module:
     """A model with its weights, from files that a manifest vouches for.
 
     Every file of a repository is compared with its manifest.json; weights are loaded strictly.
@@ -63,16 +64,17 @@ def from_pretrained(name: str, revision: str = "main", **overrides: Any) -> nn.M
     Example:
         >>> model = zoo.from_pretrained("org/convit_nano", revision="v1.0.0").eval()
     """
-    kind = kind_of(name)
-    if "@" in name and revision != "main":
-        raise ConfigError(f"{name!r} names a revision already; got revision {revision!r} besides")
-    if kind == "hf-hub" or (kind == "directory" and not Directory(name).exists()):
-        place = Repository.find(f"{name}@{revision}" if "@" not in name else name)
+    text, kind = as_text(name, "a model reference"), kind_of(name)
+    if "@" in text and revision != "main":
+        raise ConfigError(f"{text!r} names a revision already; got revision {revision!r} besides")
+    maybe = kind == "directory" and isinstance(name, str)
+    if kind == "hf-hub" or (maybe and not Directory(text).exists()):
+        place = Repository.find(f"{text}@{revision}" if "@" not in text else text)
         place.require_manifest()
         return build(stored(place, True, overrides))
     if revision != "main":
-        raise ConfigError(f"only a repository of the Hub has a revision; {name!r} is none")
-    return create_model(name, True, **overrides)
+        raise ConfigError(f"only a repository of the Hub has a revision; {text!r} is none")
+    return build(resolve(name, True, overrides))
 
 
 def create_random(name: str, seed: int, **overrides: Any) -> nn.Module:

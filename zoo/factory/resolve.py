@@ -6,10 +6,12 @@ Nothing is built, and no weights are read: ``build(resolve(...))`` does that.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..catalog.arguments import as_text, check_flags
 from ..catalog.records import ModelRecord
 from ..catalog.references import kind_of
 from ..catalog.registry import get_record, split_reference
@@ -34,14 +36,18 @@ from .torchvision_models import of_torchvision
 from .transformers_models import of_stored_transformers, of_transformers
 
 Overrides = Mapping[str, Any]
+Reference = str | os.PathLike[str]
 Place = Directory | Repository
 
 
 def resolve(
-    reference: str, pretrained: bool = False, overrides: Overrides | None = None
+    reference: Reference, pretrained: bool = False, overrides: Overrides | None = None
 ) -> Blueprint:
     """The blueprint of any model reference. Arguments and errors: as `zoo.create_model`."""
-    keywords, kind = dict(overrides or {}), kind_of(reference)
+    reference, keywords = as_text(reference, "a model reference"), dict(overrides or {})
+    check_flags(_name_the_tag(reference, pretrained), pretrained=pretrained)
+    check_flags(features_only=keywords.get("features_only", False))
+    kind = kind_of(reference)
     if kind in _OTHERS:
         return _OTHERS[kind](reference, pretrained, keywords)
     features, indices = keywords.pop("features_only", False), keywords.pop("out_indices", None)
@@ -60,6 +66,14 @@ def resolve(
     if not features:
         return plan
     return replace(plan, finish=functools.partial(_features, out_indices=indices))
+
+
+def _name_the_tag(reference: str, pretrained: object) -> str:
+    """What to do for somebody who gives a tag as `pretrained`."""
+    if not isinstance(pretrained, str) or kind_of(reference) != "name":
+        return ""
+    arch = split_reference(reference)[0]
+    return f"; a tag belongs to the name, ARCH.TAG: {arch}.{pretrained}, with pretrained=True"
 
 
 # kind of reference -> somebody else's models: (reference, pretrained, keywords) -> blueprint

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..catalog.arguments import check_flags
 from ..catalog.records import ModelRecord
 from ..catalog.registry import get_record, list_models
 from ..errors import ConfigError, DuplicateNameError
@@ -55,6 +56,7 @@ def create(
     Raises: as `zoo.create_model`; ConfigError for weights from another source.
     """
     overrides = _own_overrides(reference, kwargs)
+    check_flags("; pretrained_cfg takes a tag", pretrained=pretrained)
     overlay = dict(pretrained_cfg_overlay or {})
     if overlay.keys() - {"file", "hf_hub_id"} or (cache_dir is not None and pretrained):
         raise ConfigError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..catalog.arguments import check_flags
 from ..catalog.records import ModelRecord
 from ..catalog.references import kind_of, split_hub_reference
 from ..catalog.registry import get_record
@@ -57,6 +58,7 @@ def fetch_model(reference: str, to: str | Path | None = None, everything: bool =
     Raises: UnknownModelError, NoWeightsError; ConfigError for another kind of reference;
         IntegrityError, NetworkError, ResourceError.
     """
+    check_flags(everything=everything)
     folder, kind = None if to is None else Path(to).absolute(), kind_of(reference)
     if kind == "hf-hub":
         return _fetch_repository(reference, folder, everything)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from ..catalog.arguments import check_flags
 from ..catalog.checked_json import Document
 from ..data.digits import PARTS
 from ..data.folders import folder_digest
@@ -100,6 +101,7 @@ def train_model(
         trains there), DatasetError; DivergedError after the
         best weights until then, if any, were written.
     """
+    check_flags(resume=resume, report=report, overwrite=overwrite)
     _check_place(Path(out), resume, overwrite)
     parts = open_parts(job)
     training = parts("train")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...catalog.arguments import as_text, check_flags
 from ...catalog.references import kind_of
 from ...catalog.weights_records import CheckpointRecord
 from ...errors import ConfigError
@@ -63,7 +64,7 @@ class Import:
 
 def import_checkpoint(
     file: str | os.PathLike[str],
-    model: str,
+    model: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     ema: bool = False,
@@ -99,6 +100,8 @@ def import_checkpoint(
         >>> zoo.import_checkpoint("convit_tiny.pth", "convit_tiny.fb_in1k", "convit_tiny/")
         >>> model = zoo.create_model("convit_tiny/", pretrained=True)
     """
+    check_flags(ema=ema, overwrite=overwrite)
+    model = as_text(model, "model")
     if kind_of(model) == "py":
         raise ConfigError(
             f"an imported directory cannot hold code of one's own; name {model} with --weights "
