@@ -113,6 +113,27 @@ def test_mistakes_say_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "ways"),
+    [
+        ("bundle --out x", ""),
+        (f"predict {SCAN}", ". Or give --weights FILE (safetensors or a checkpoint)"),
+        (
+            "analyze gates --out x",
+            ". Or give --weights FILE (safetensors or a checkpoint) or --init SEED for random "
+            "weights",
+        ),
+    ],
+)
+def test_only_ways_to_weights_that_the_verb_has_are_named(
+    verb: str, ways: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = verb.split()
+    place = 2 if words[0] == "analyze" else 1
+    assert run(*words[:place], "convit_tiny_plus", *words[place:]) == 3
+    assert capsys.readouterr().err.rstrip().endswith(f"pass pretrained=False{ways}")
+
+
 def test_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info", "convit_tinny", "--json") == 3
     error = json.loads(capsys.readouterr().out)["error"]

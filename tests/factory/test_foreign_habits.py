@@ -12,6 +12,7 @@ import zoo
 from zoo.errors import ConfigError, NetworkError
 from zoo.factory.config_json import build_config
 from zoo.factory.create import create_from_file
+from zoo.weights.foreign.reading import read_checkpoint
 
 needs_torchvision = pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None, reason="needs torchvision"
@@ -49,13 +50,33 @@ def test_weights_that_torchvision_cannot_download_are_a_network_error() -> None:
         zoo.create_model("torchvision:resnet18", weights="DEFAULT")
 
 
+@pytest.mark.parametrize(("plain", "average"), [("state_dict", "state_dict_ema"), ("model", "ema")])
 def test_averaged_weights_that_are_left_out_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    plain: str, average: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = zoo.create_model("timm:lcnet_035", num_classes=2).state_dict()
-    torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "mine.pth")
+    torch.save({plain: state, average: {"module": state}}, tmp_path / "mine.pth")
     create_from_file("timm:lcnet_035", tmp_path / "mine.pth")
-    assert "averaged weights too (state_dict_ema), which are left out" in caplog.text
+    assert f"averaged weights too ({average}), which are left out" in caplog.text
+    assert "`convattn import --ema` takes them instead" in caplog.text
+    assert read_checkpoint((tmp_path / "mine.pth").read_bytes(), "mine", ema=True).path == (
+        average, "module",
+    )  # fmt: skip
+
+
+def test_averaged_weights_of_code_of_ones_own_have_a_way_that_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def net(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))\n"
+    )
+    state = {"2.weight": torch.zeros(2, 3), "2.bias": torch.zeros(2)}
+    torch.save({"model": state, "model_ema": {**state, "2.bias": torch.ones(2)}}, "mine.pth")
+    create_from_file("py:net.py:net", "mine.pth")
+    exec(caplog.text.partition("of their own: ")[2].splitlines()[0], {"torch": torch})
+    assert create_from_file("py:net.py:net", "averaged.pth")[2].bias.tolist() == [1, 1]
 
 
 def test_an_instance_is_no_recipe(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from .. import __version__
-from ..errors import ZooError, shorten
+from ..errors import NoWeightsError, ZooError, shorten
 from ..files.json_text import to_json
 from ..files.processes import safe_children
 from ._console import LazyGroup, OutputClosed
@@ -28,6 +28,11 @@ _REQUIRED = {
 }  # import name -> distribution
 
 OUTPUT_CLOSED = 141  # as shells see a program that SIGPIPE ended
+
+_WEIGHTS = {
+    "weights": "--weights FILE (safetensors or a checkpoint)",
+    "init": "--init SEED for random weights",
+}  # parameter -> what else gives a model weights
 
 # verb -> (module, help line); the line stands here so that --help imports no verb
 _VERBS = {
@@ -103,7 +108,8 @@ def _main(args: list[str]) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except ZooError as error:
-        _stop(error.code, str(error), error.exit_code, args, getattr(error, "report", None))
+        text = f"{error}{_ways_to_weights(args) if isinstance(error, NoWeightsError) else ''}"
+        _stop(error.code, text, error.exit_code, args, getattr(error, "report", None))
     except (BrokenPipeError, OutputClosed):
         _drop_output()
         sys.exit(OUTPUT_CLOSED)
@@ -122,6 +128,17 @@ def _main(args: list[str]) -> None:
     except Exception as error:  # the outermost frame: whatever is left is a bug of ours
         _bug(error, args)
     sys.exit(0)
+
+
+def _ways_to_weights(args: list[str]) -> str:
+    """What else the verb takes that has no weights for its model."""
+    command: click.Command | None = cli
+    for word in args:
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            command = command.get_command(click.Context(command), word)
+    names = {parameter.name for parameter in command.params} if command else set()
+    ways = [way for name, way in _WEIGHTS.items() if name in names]
+    return f". Or give {' or '.join(ways)}" if ways else ""
 
 
 def _fill_streams() -> None:

@@ -21,7 +21,6 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
     Their values are taken out of `options`.
     """
     from ..catalog.references import kind_of
-    from ..errors import NoWeightsError
     from ..factory.create import load_model
 
     keywords, weights = options.pop("keywords", {}), options.pop("weights", None)
@@ -29,11 +28,7 @@ def load_for_export(model: str, options: dict[str, Any]) -> Any:
     if kind_of(model) == "py" and options.get("img_size"):
         keywords = {"img_size": options["img_size"], **keywords}
     said = stated(options)
-    try:
-        loaded: Any = load_model(model, weights, options.pop("init", None), **keywords)
-    except NoWeightsError as error:
-        text = f"{error} (safetensors or a checkpoint), or --init SEED for random weights"
-        raise NoWeightsError(text, code=error.code) from None
+    loaded: Any = load_model(model, weights, options.pop("init", None), **keywords)
     if said is not None:
         loaded.pretrained_cfg = said.about(loaded.pretrained_cfg)
     return loaded

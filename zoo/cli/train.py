@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=ModelReference(), required=False, default="")
 @training_options
 def train_command(model: str, **options: Any) -> None:
-    """Train MODEL (an architecture of `convattn list`) and write a run directory.
+    """Train MODEL (an architecture of `convattn list`, or timm:NAME) and write a run directory.
 
     The best epoch by validation accuracy is kept; the test part is measured once, at the end.
     `accelerate launch` and `torchrun` run the same command on many GPUs: a step has the same images

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..catalog.arguments import as_text
 from ..catalog.references import kind_of
-from ..errors import ConfigError, NoWeightsError
+from ..errors import ConfigError
 from ..files.places import Directory, Repository
 from ..weights.classifier import without_classifier
 from .building import build
@@ -127,10 +127,7 @@ def load_model(
     if init is not None:
         return create_random(name, init, **overrides)
     if weights is None:
-        try:
-            return create_model(name, pretrained=True, **overrides)
-        except NoWeightsError as error:
-            raise NoWeightsError(f"{error}. Or give --weights FILE", code=error.code) from None
+        return create_model(name, pretrained=True, **overrides)
     headless = overrides.get("num_classes") == 0  # the file has a classifier all the same
     if headless:
         del overrides["num_classes"]

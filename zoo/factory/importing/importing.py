@@ -141,15 +141,18 @@ def _read(file: str | os.PathLike[str], ema: bool) -> tuple[Checkpoint, dict[str
     }
 
 
-def _say_averages(found: Checkpoint, what: str) -> None:
+def _say_averages(found: Checkpoint, what: str, model: str) -> None:
     from ...weights.foreign.reading import AVERAGES
 
     left = [key for key in found.dropped_keys if key in AVERAGES]
     if left:
-        _log.warning(
-            f"{what} holds averaged weights too ({left[0]}), which are left out; "
-            "`convattn import --ema` takes them instead"
-        )
+        way = "`convattn import --ema` takes them instead"
+        if kind_of(model) == "py":  # an imported directory cannot hold code
+            way = (
+                "to take them, save them in a file of their own: "
+                f"torch.save(torch.load({what!r}, weights_only=True)[{left[0]!r}], 'averaged.pth')"
+            )
+        _log.warning(f"{what} holds averaged weights too ({left[0]}), which are left out; {way}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def load_checkpoint(file: str | os.PathLike[str], target: Target, *, ema: bool =
 
     what = os.fspath(file)
     found, source = _read(file, ema)
-    _say_averages(found, what)
+    _say_averages(found, what, target.name)
     tensors, prefix, outside = strip_prefix(found.tensors, target.names)
     fitted = fit(target, tensors, what)
     computed = [prefix + key for key, name in fitted.names.items() if not name]

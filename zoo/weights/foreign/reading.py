@@ -24,8 +24,8 @@ from .verdict import tensor_kind
 MAX_DEPTH = 8  # dictionaries around the state dict
 MAX_GROWTH = 4  # bytes of all tensors together, per byte of the file
 _KEY = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "weights")
-AVERAGES = ("state_dict_ema", "model_ema")
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "weights", "module")
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 
 
 @dataclass(frozen=True)
