@@ -74,6 +74,7 @@ def test_info_and_cite_name_the_paper(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("args", "status", "text"),
     [
+        (("list", "timm:res*"), 3, "timm.list_models(pattern) lists such models"),
         (("info", "convit_tinny"), 3, "did you mean convit_tiny"),
         (("predict", "convit_nano.digit", SCAN), 3, "did you mean convit_nano.digits"),
         (("predict", "convit_nano@9.9.9", SCAN), 3, "no version 9.9.9"),

@@ -80,7 +80,7 @@ def test_sampling_may_be_nested() -> None:
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), Recorder(0.0)])
 def test_a_model_without_mc_dropout_is_refused(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"no MC dropout .* build it with block='mcdo'"):
+    with pytest.raises(ValueError, match=r"no MC dropout .* resnet_nano, with block='mcdo'"):
         mc_predict(model.eval(), torch.zeros(1, 2))
 
 

@@ -28,6 +28,10 @@ _ENTRY = Document(WeightsRecord, "weights record", "record", "see zoo.WeightsRec
 _CATALOG: Document[list[Any]] = Document(
     list[Any], "JSON list of weights records", "catalog", "correct it, or unset CONVATTN_CATALOG"
 )
+_LIBRARIES = {
+    "timm": "timm.list_models(pattern)",
+    "torchvision": "torchvision.models.list_models()",
+}  # prefix of a reference -> what lists them
 _REFERENCE = re.compile(r"(?P<arch>[^.@]+)(\.(?P<tag>[^@]+))?(@(?P<version>.+))?")
 
 
@@ -170,6 +174,9 @@ def _unknown_model(arch: str) -> str:
     names = [name for family in families().values() for name in family.variants]
     aliases = [name for family in families().values() for name in family.aliases]
     if ":" in arch:
+        library = arch.partition(":")[0]
+        if library in _LIBRARIES:
+            return f"{arch!r} is not in the catalogue: {_LIBRARIES[library]} lists such models"
         return _unknown("alias", arch, aliases) + "; `convattn list --aliases` shows all"
     names += [alias for alias in aliases if alias.partition(":")[2] == arch]
     return (

@@ -92,7 +92,8 @@ def existing_folder(root: str | Path) -> Path:
     if not root.is_dir():
         raise NotFoundError(
             f"no such folder: {os.fspath(root)!r}; pass the folder that holds the data (other "
-            "forms: digits, cifar10:DIR, cifar100:DIR, imagenet:DIR)",
+            "forms: digits, fashion_mnist, fashion_mnist:DIR, cifar10:DIR, cifar100:DIR, "
+            "imagenet:DIR)",
             code="missing_dataset",
         )
     return root

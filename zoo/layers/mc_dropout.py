@@ -9,6 +9,7 @@ for it.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,9 +78,11 @@ def mc_sampling(model: nn.Module) -> Iterator[None]:
     """
     modules = [m for m in model.modules() if isinstance(m, MCDropout) and m.rate > 0.0]
     if not modules:
+        takes = "block" in inspect.signature(type(model)).parameters
         raise ValueError(
-            f"{type(model).__name__} has no MC dropout to sample from; build it with block='mcdo' "
-            "and a positive mc_rate"
+            f"{type(model).__name__} has no MC dropout to sample from; build "
+            f"{'it' if takes else 'a model with a `block`, such as resnet_nano,'} with "
+            "block='mcdo' and a positive mc_rate"
         )
     before = [module.here.sampling for module in modules]
     try:
