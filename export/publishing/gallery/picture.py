@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.analysis.attention import query_attention
 from zoo.data.preprocessing import preprocess
-from zoo.evaluation.predictor import softmax
+from zoo.evaluation.answers import softmax
 
 from ...parity.reference import eager_runner
 from ...spec import OUTPUT_NAME
