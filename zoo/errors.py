@@ -32,7 +32,7 @@ class ZooError(Exception):
     Attributes:
         code: stable machine-readable name of the failure, e.g. ``"unknown_model"``.
         exit_code: exit status of the command line (2 usage, 3 bad input, 4 integrity, 5 network,
-            6 resources, 7 parity or provider).
+            6 resources, 7 export, parity or provider).
     """
 
     code = "error"

@@ -78,8 +78,8 @@ def cli(offline: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 our bug, 2 usage, 3 bad input, 4 integrity, 5 network,
-    6 resources, 7 parity or provider, 130 interrupted (143 and 129 by SIGTERM and SIGHUP), 141 if
-    nobody reads on what is printed.
+    6 resources, 7 export, parity or provider, 130 interrupted (143 and 129 by SIGTERM and SIGHUP),
+    141 if nobody reads on what is printed.
     """
     _fill_streams()
     # whether an image is too large is said by our own rule, as an error
