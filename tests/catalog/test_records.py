@@ -30,6 +30,13 @@ from .toys import CONFIG, family, weights
         ({"bundled": "", "repo": "org/name"}, "full commit hash of 40 .* got ''"),
         ({"bundled": "", "repo": "org/name", "revision": "main"}, "full commit .* got 'main'"),
         ({"architecture_versions": ()}, "architecture_versions is empty"),
+        ({"architecture_versions": 1}, "architecture_versions must be a list of integers; got 1"),
+        ({"size_bytes": "1"}, "size_bytes must be an integer; got '1'"),
+        ({"pinned_on_first_use": "no"}, "pinned_on_first_use must be true or false; got 'no'"),
+        ({"input": {"siz": (32, 32)}}, r"input\.siz is unknown; did you mean 'size'"),
+        ({"input": 32}, "input must be an object; got 32"),
+        ({"overrides": [("num_classes", 7)]}, "overrides must be an object; got an? list of 1"),
+        ({"metrics": ("acc1",)}, r"metrics\[0\] must be an object; got 'acc1'"),
     ],
 )
 def test_impossible_weights_records_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -49,6 +56,8 @@ def test_a_hub_record_needs_repository_and_commit_only() -> None:
         ({"variants": {}}, "family toy: no variants"),
         ({"tiny": {}}, "family toy: no tiny configuration"),
         ({"variants": {"Toy-nano": CONFIG}}, "'Toy-nano' must match"),
+        ({"variants": {"toy_nano": 3}}, r"family toy: variants\.toy_nano must be an object; got 3"),
+        ({"licence": "MIT"}, "family toy: licence must be an object; got 'MIT'"),
         ({"weights": (weights("wood_nano"),)}, r"weights for unknown models \['wood_nano'\]"),
     ],
 )
@@ -101,3 +110,9 @@ def test_records_cannot_be_changed() -> None:
         first = dataclasses.fields(record)[0].name
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(record, first, "other")
+
+
+@pytest.mark.parametrize("wrong", [{}, None, "toy_nano"])
+def test_what_is_no_record_cannot_be_registered(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"no weights record: got .*; see zoo\.WeightsRecord"):
+        zoo.register_weights(wrong)

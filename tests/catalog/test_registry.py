@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import operator
+import pickle
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +22,7 @@ from zoo.errors import (
     UnknownModelError,
 )
 
-from .toys import weights
+from .toys import CONFIG, weights
 
 discover_families = registry.families.__wrapped__  # of the real catalogue, without its cache
 
@@ -139,9 +144,32 @@ def test_a_model_without_weights_selects_nothing() -> None:
     assert record.tags == ()
 
 
-def test_a_record_is_a_copy_of_the_configuration() -> None:
-    zoo.get_record("toy_nano").config["depth"] = 99
-    assert zoo.get_record("toy_nano").config["depth"] == 1
+def test_the_facts_of_a_record_cannot_be_changed() -> None:
+    record = zoo.get_record("toy_nano")
+    changes: list[Callable[[], Any]] = [
+        lambda: record.config.update(depth=99),
+        lambda: record.family.variants["toy_nano"].pop("depth"),
+        lambda: record.family.variants.clear(),
+        lambda: record.selected.overrides.setdefault("num_classes", 7),
+        lambda: operator.setitem(record.config, "depth", 99),
+        lambda: operator.ior(record.config, {"depth": 99}),
+        lambda: operator.delitem(record.family.tiny, "depth"),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match=r"cannot be changed; dict\(...\) makes a copy"):
+            change()
+    assert zoo.get_record("toy_nano") == record
+    assert record.config == CONFIG
+
+
+def test_a_record_survives_copies_and_pickling() -> None:
+    record = zoo.get_record("toy_nano")
+    for twin in (copy.deepcopy(record), copy.copy(record), pickle.loads(pickle.dumps(record))):
+        assert twin == record
+        with pytest.raises(TypeError, match="cannot be changed"):
+            twin.config["depth"] = 99
+    assert {**record.config, "depth": 2}["depth"] == 2
+    assert json.loads(json.dumps(record.config)) == CONFIG
 
 
 # Listing

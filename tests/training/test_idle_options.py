@@ -204,5 +204,5 @@ def test_the_seed_of_a_grid_is_no_setting(settings: dict[str, Any]) -> None:
         list(grid.jobs())
 
 
-def test_a_recipe_may_come_with_what_it_never_looks_at() -> None:
+def test_a_recipe_has_defaults_of_what_it_never_looks_at() -> None:
     assert Recipe(pipeline="stream", rotate_degrees=10.0).rotate_degrees == 10.0

@@ -178,12 +178,12 @@ def conform(kind: Any, value: object, where: str = "") -> Any:
     if typing.is_typeddict(kind):
         return _typed_dict(kind, value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _built(kind, value, where)
+        return value if isinstance(value, kind) else _built(kind, value, where)
     plain = origin or kind
     if plain in (list, tuple, Sequence):
         return _sequence(kind, plain, args, value, where)
     if plain in (dict, Mapping):
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             _refuse(kind, value, where)
         of = args[1] if args else Any
         return {key: conform(of, v, _inside(where, key)) for key, v in value.items()}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .frozen import settle
 from .weights_records import (
     COMMIT,
     IMAGENET_MEAN,
@@ -95,6 +96,7 @@ class DataRecord:
 
     def __post_init__(self) -> None:
         who = f"data set {self.name}"
+        settle(self, who)
         require(bool(NAME.fullmatch(self.name)), f"{who}: the name must match {NAME.pattern}")
         require(
             len(set(self.labels)) == len(self.labels) != 1,
@@ -168,6 +170,7 @@ class Family:
 
     def __post_init__(self) -> None:
         who = f"family {self.name}"
+        settle(self, who)
         require(bool(self.variants), f"{who}: no variants")
         require(bool(self.tiny), f"{who}: no tiny configuration")
         for name in self.variants:
@@ -202,6 +205,9 @@ class ModelRecord:
     checkpoint: CheckpointRecord | None = None
     alias: str = ""
     alias_config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settle(self, f"model {self.name}")
 
     def own_keywords(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Constructor keywords under our names: an alias allows the original's names as well."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ConfigError, DuplicateNameError, UnknownModelError, ZooError
 from .arguments import as_text, check_flags
-from .checked_json import MAX_BYTES, Document
+from .checked_json import MAX_BYTES, Document, shown
 from .records import Family, ModelRecord
 from .regular_files import read_regular_file
 from .weights_records import VERSION, CheckpointRecord, InputSpec, WeightsRecord
@@ -251,9 +251,11 @@ def _unknown(what: str, name: str, names: Iterable[str]) -> str:
 def register_weights(record: WeightsRecord) -> None:
     """Add weights at run time, e.g. of a private Hub repository.
 
-    Raises: UnknownModelError if the model does not exist, DuplicateNameError if the same
-        (model, tag, version) does: published versions never change.
+    Raises: ConfigError for what is no record, UnknownModelError if the model does not exist,
+        DuplicateNameError if the same (model, tag, version) does: published versions never change.
     """
+    if not isinstance(record, WeightsRecord):
+        raise _ENTRY.refusal("this", f"got {shown(record)}")
     known = get_record(record.model).weights
     _refuse_duplicate_weights((*known, record))
     _registered.append(record)

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 
 from ..errors import ConfigError
 from .checked_json import Document
+from .frozen import settle
 from .names import check_names, is_portable
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -190,6 +191,7 @@ class WeightsRecord:
 
     def __post_init__(self) -> None:
         who = f"weights {self.model}.{self.tag}@{self.version}"
+        settle(self, who)
         require(bool(NAME.fullmatch(self.model)), f"{who}: model must match {NAME.pattern}")
         require(bool(NAME.fullmatch(self.tag)), f"{who}: tag must match {NAME.pattern}")
         require(bool(VERSION.fullmatch(self.version)), f"{who}: version must be X.Y.Z")
@@ -266,6 +268,7 @@ class CheckpointRecord:
 
     def __post_init__(self) -> None:
         who = f"checkpoint {self.name}"
+        settle(self, who)
         require(bool(NAME.fullmatch(self.tag)), f"{who}: tag must match {NAME.pattern}")
         require(self.address.startswith("https://"), f"{who}: address must start with https://")
 

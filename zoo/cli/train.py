@@ -54,7 +54,7 @@ def make_job(model: str, options: dict[str, Any]) -> Job:
     from ..training.defaults import choose_defaults
     from ..training.job import Job
     from ..training.recipe import scaled
-    from ..training.start import check_drop_path
+    from ..training.start import check_drop_path, check_tag
 
     if not model:
         raise click.UsageError("Missing argument 'MODEL'.")
@@ -70,6 +70,8 @@ def make_job(model: str, options: dict[str, Any]) -> Job:
         epochs=changes.get("epochs"),
     )  # fmt: skip
     check_drop_path(model, changes, config)
+    if not options["probe"]:
+        check_tag(model, chosen.start)
     if not options["probe"] and _speaks():
         click.echo(chosen.reason, err=True)
     return Job(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..catalog.arguments import as_text
+from ..catalog.frozen import settle
 from ..errors import ConfigError
 from ..evaluation.evaluate import Accuracy
 from .recipe import Recipe
@@ -23,9 +25,10 @@ class Job:
     """One training run.
 
     Args:
-        model: a registered name, or ``timm:NAME``; it takes the classes of the data.
+        model: a registered name, or ``timm:NAME``; it takes the classes of the data. A tag in it
+            must be that of `finetune_from`.
         data: what `zoo.open_dataset` takes.
-        recipe: how.
+        recipe: how; `zoo.training.recipes.get_recipe` has those of the papers.
         fraction: of the training images of every class (`keep_fraction`); with it, epochs become
             1 / fraction times as many, so that the number of images seen stays the same.
         finetune_from: a model reference with weights of the same architecture; "" starts anew.
@@ -33,6 +36,7 @@ class Job:
         img_size: of the input in pixels, its side or (height, width); None: the model's own.
         config: further constructor keywords.
         on_unreadable: "stop" or "skip".
+    Raises: ConfigError for a field of another kind, or an impossible value.
     """
 
     model: str
@@ -46,9 +50,19 @@ class Job:
     on_unreadable: str = "stop"
 
     def __post_init__(self) -> None:
+        for name in ("model", "data", "finetune_from"):
+            object.__setattr__(self, name, as_text(getattr(self, name), name))
+        if isinstance(self.recipe, str):
+            raise ConfigError(
+                "recipe must be a Recipe, not its name: zoo.training.recipes.get_recipe"
+                f"({self.recipe!r})"
+            )
+        settle(self, "job", "config")
         if not 0 < self.fraction <= 1:
             raise ConfigError(f"fraction must be in (0, 1]; got {self.fraction}")
-        if isinstance(self.img_size, Sequence) and len(set(self.img_size)) == 1:
+        if self.size is not None and min(self.size) < 1:
+            raise ConfigError(f"img_size must be positive; got {self.img_size}")
+        if isinstance(self.img_size, tuple) and len(set(self.img_size)) == 1:
             object.__setattr__(self, "img_size", self.img_size[0])  # one way to say a square
 
     @property

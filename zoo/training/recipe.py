@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from itertools import pairwise
+from typing import Any
 
-from ..catalog.checked_json import JsonError, conform
+from ..catalog.frozen import settle
 from ..errors import ConfigError, suggestion
 
 
@@ -88,33 +89,20 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(Recipe).items():
-            value = getattr(self, name)
-            try:
-                conform(kind, value, name)
-            except JsonError as error:
-                raise ConfigError(f"recipe: {error}") from None
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"recipe: {name} must be finite; got {value}")
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                known = ", ".join(repr(choice) for choice in allowed)
-                raise ConfigError(f"recipe: {name} must be one of {known}; got {value!r}")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not value >= least:
-                raise ConfigError(f"recipe: {name} must be at least {least}; got {value}")
+        settle(self, "recipe", "config")
+        _check_values(self)
         if not self.lr > 0:
             raise ConfigError(f"recipe: lr must be positive; got {self.lr}")
+        if self.min_lr > max(self.lr, self.scaled_lr):
+            raise ConfigError(f"recipe: min_lr {self.min_lr} is above the rate, lr {self.lr}")
+        if any(early >= late for early, late in pairwise((0, *self.milestones))):
+            raise ConfigError(f"recipe: milestones must be ascending epochs; got {self.milestones}")
         if self.crop == "resized" and self.pipeline != "stream":
             raise ConfigError(
                 "recipe: crop 'resized' needs the pipeline 'stream'; in memory images are moved by "
                 "scale and shift, or cropped after padding (crop 'padded')"
             )
-        for name in ("label_smoothing", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"recipe: {name} must be in [0, 1); got {getattr(self, name)}")
+        _refuse_idle(self, [name for name in _ONLY if getattr(self, name) != _DEFAULTS[name]])
 
     @property
     def total_epochs(self) -> int:
@@ -143,9 +131,33 @@ _LEAST |= {
     "cutmix": 0,
     "clip_norm": 0,
     "weight_decay": 0,
+    "min_lr": 0,
+    "warmup_lr": 0,
+    "color_jitter": 0,
     "seed": 0,
     "crop_pad": 0,
 }
+# Closed ranges, then those without their upper end.
+_RANGES = {"flip": 1, "erase": 1, "shift": 1, "crop_scale": 1, "step_factor": 1}
+_RANGES |= {"rotate_degrees": 180}
+_BELOW_ONE = ("label_smoothing", "ema_decay", "scale", "drop_path")
+_DEFAULTS = {entry.name: entry.default for entry in fields(Recipe)}
+
+
+def _check_values(recipe: Recipe) -> None:
+    """Raises: ConfigError for a value that is not allowed by the tables."""
+    for name, value in vars(recipe).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"recipe: {name} must be finite; got {value}")
+        if name in _CHOICES and value not in _CHOICES[name]:
+            known = ", ".join(repr(choice) for choice in _CHOICES[name])
+            raise ConfigError(f"recipe: {name} must be one of {known}; got {value!r}")
+        if name in _LEAST and value < _LEAST[name]:
+            raise ConfigError(f"recipe: {name} must be at least {_LEAST[name]}; got {value}")
+        if name in _RANGES and not 0 <= value <= _RANGES[name]:
+            raise ConfigError(f"recipe: {name} must be in [0, {_RANGES[name]}]; got {value}")
+        if name in _BELOW_ONE and value is not None and not 0 <= value < 1:
+            raise ConfigError(f"recipe: {name} must be in [0, 1); got {value}")
 
 
 # Fields that only some recipes look at: field -> (field, its value there).
@@ -168,25 +180,28 @@ _ONLY = {
 def scaled(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with these fields replaced.
 
-    A warm-up longer than half of a shorter run is shortened to that.
-    Raises: ConfigError, also for a change of what the recipe then never looks at. A recipe that
-    comes with such a value stays as it is.
+    A warm-up longer than half of a shorter run is shortened to that. What the recipe never looks at
+    after the change takes its default.
+    Raises: ConfigError, also for a change of what the recipe then never looks at.
     """
-    known = {entry.name for entry in fields(Recipe)}
-    for key in changes.keys() - known:
-        hint = suggestion(key, known) or f"; it has {', '.join(sorted(known))}"
+    for key in changes.keys() - _DEFAULTS.keys():
+        hint = suggestion(key, _DEFAULTS) or f"; it has {', '.join(sorted(_DEFAULTS))}"
         raise ConfigError(f"a recipe has no field {key!r}{hint}")
-    changed = replace(recipe, **changes)
+    then = {**vars(recipe), **changes}
+    idle = {key: _DEFAULTS[key] for key, (other, needed) in _ONLY.items() if then[other] != needed}
+    changed = replace(recipe, **{**idle, **changes})
     _refuse_idle(changed, changes)
     if "epochs" in changes and "warmup_epochs" not in changes and not changed.warmup_prefix:
         changed = replace(changed, warmup_epochs=min(changed.warmup_epochs, changed.epochs // 2))
     return changed
 
 
-def _refuse_idle(recipe: Recipe, changes: Mapping[str, Any]) -> None:
+def _refuse_idle(recipe: Recipe, names: Iterable[str]) -> None:
+    """Raises: ConfigError for the first field of these that the recipe never looks at."""
+    asked = set(names)
     for key, (other, needed) in _ONLY.items():
         has = getattr(recipe, other)
-        if key in changes and has != needed:
+        if key in asked and has != needed:
             raise ConfigError(
                 f"{key} has no effect on the recipe {recipe.name}, whose {other} is {has!r}: it is "
                 f"of {other} {needed!r}; leave {key} out, or change {other} too"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..catalog._data_sets import BY_NAME
 from ..catalog.references import kind_of
-from ..catalog.registry import get_record
+from ..catalog.registry import get_record, split_reference
 from ..errors import ConfigError, suggestion
 from ..factory.building import find_class
 from ..factory.create import create_model, create_random
@@ -34,6 +34,7 @@ def create_start(job: Job, labels: tuple[str, ...]) -> nn.Module:
     import torch
 
     check_name(job.model)
+    check_tag(job.model, job.finetune_from)
     source = job.finetune_from or job.model
     architecture = _architecture(job.model)
     settings = _settings(job, architecture, len(labels))
@@ -71,6 +72,26 @@ def check_name(model: str) -> None:
         advice = f"to start from its weights, name its architecture and --finetune-from {model}"
     raise ConfigError(
         f"train takes names of `convattn list` and timm:NAME; got {model!r}; {advice}"
+    )
+
+
+def check_tag(model: str, start: str) -> None:
+    """Raise ConfigError if `model` names weights by a tag or version, and training does not start
+    from them: what is trained would be called after weights that it never saw.
+
+    Args: start: reference of the weights to start from; "": random ones.
+    """
+    if kind_of(model) != "name" or split_reference(model)[1:] == (None, None):
+        return
+    if start and kind_of(start) == "name":
+        named, taken = get_record(model), get_record(start)
+        if (named.name, named.selected) == (taken.name, taken.selected):
+            return
+    from_what = f"from {start}" if start else "from random weights"
+    raise ConfigError(
+        f"{model} names weights, but training starts {from_what}; name the architecture, "
+        f"{split_reference(model)[0]}, and to start from these finetune_from={model!r} "
+        f"(--finetune-from {model})"
     )
 
 
