@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,17 +91,21 @@ def test_the_interval_of_a_drop_is_paired() -> None:
 @pytest.mark.parametrize(
     ("images", "targets", "settings", "message"),
     [
-        (0, [], NoiseSettings(), "no images"),
-        (2, [1, 1], NoiseSettings(), "all images are of one class"),
-        (2, [0, 1], NoiseSettings((1.5,)), "bands are frequencies between 0 and 1"),
+        (0, [], {}, "no images"),
+        (2, [1, 1], {}, "all 2 images are of class 1"),
+        (2, [0, 1], {"bands": (1.5,)}, r"bands \(in units of pi\) must be .* from 0 to 1; got 1.5"),
+        (2, [0, 1], {"bands": ()}, "bands must be one frequency or more"),
+        (2, [0, 1], {"bands": 0.5}, "bands must be a list or tuple; got 0.5"),
+        (2, [0, 1], {"eps": math.nan}, "eps must be a finite number; got nan"),
+        (2, [0, 1], {"width": "wide"}, "width must be a finite number.*; got 'wide'"),
     ],
 )
 def test_bad_input_to_noise_is_refused(
-    images: int, targets: list[int], settings: NoiseSettings, message: str
+    images: int, targets: list[int], settings: dict[str, Any], message: str
 ) -> None:
     pixels = np.zeros((images, 3, 8, 8), dtype=np.float32)
     with pytest.raises((AnalysisError, ConfigError), match=message):
-        noise_study(_by_mean, pixels, np.array(targets, dtype=int), settings)
+        noise_study(_by_mean, pixels, np.array(targets, dtype=int), NoiseSettings(**settings))
 
 
 def _sets(accuracies: dict[tuple[str, int], int]):

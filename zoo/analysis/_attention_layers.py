@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..evaluation.checks import check_model
 from ..layers.linear_maps import weight_and_bias
 from ..layers.position_factors import factors, probabilities
 from ._features import OnStep, ignore
@@ -27,7 +28,7 @@ from ._hooks import (
     device_of,
     first_tensor,
     outputs_to,
-    read_batches,
+    read_images,
     unchanged,
 )
 from ._maps import to_map, token_grid
@@ -142,6 +143,7 @@ def visit_attention(
         is not over its maps in the order of the image (code "attention_unreadable"), values that
         are not finite, or a `feed` that some layer cannot take.
     """
+    device, dtype = device_of(model)
     modules = dict(model.named_modules())
     if feed is not None and feed not in modules:
         raise AnalysisError(
@@ -158,19 +160,18 @@ def visit_attention(
         visit(name, check_finite(weights, name), place)
 
     def keep(_: str, __: tuple[Any, ...], output: Any) -> None:
-        fed[:] = [first_tensor(output, str(feed))]
+        fed[:] = [first_tensor(output, str(feed)).clone()]  # what follows may overwrite it
 
-    device, dtype = device_of(model)
     done = 0
     with unchanged(model), ExitStack() as stack:
-        for images, _ in read_batches(loader):
-            images = images.to(device, dtype)
+        for images in read_images(loader):
+            images = images.to(device, dtype, copy=True)
             shape[:] = images.shape
             if not done:
                 layers = _readable(model, images[:1])
                 if feed is not None:
                     stack.enter_context(outputs_to({feed: modules[feed]}, keep))
-                stack.enter_context(calls_to(layers, look))
+                stack.enter_context(calls_to(layers, look, layers))
             model(images)
             done += len(images)
             on_step(done)
@@ -265,6 +266,7 @@ def gates(model: nn.Module) -> dict[str, Tensor]:
     """sigmoid(gating_param) of every GPSA layer, ours or timm's: 1 is position only, 0 content
     only. Values (nh,).
     """
+    check_model(model, AnalysisError)
     return {
         name: module.gating_param.detach().sigmoid().cpu()
         for name, module in model.named_modules()

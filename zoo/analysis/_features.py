@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ._hooks import device_of, outputs_to, read_batches, tensors_in, unchanged
+from ._hooks import device_of, outputs_to, read_images, tensors_in, unchanged
 from ._maps import to_map
 from ._places import check_order
 from ._results import Moments
@@ -37,8 +37,9 @@ def visit_maps(
         units: default `find_units`, on the first image.
         on_step: called after every batch with the number of images so far.
         ordered: refuse tokens that are not in the order of the image (`check_order`).
-    Raises: AnalysisError, see `to_map` and `read_batches`.
+    Raises: AnalysisError, see `to_map` and `read_images`.
     """
+    device, dtype = device_of(model)
     modules = dict(model.named_modules())
     size: list[int] = [0, 0, 0]
     watched: dict[str, list[Unit]] = {}
@@ -50,19 +51,18 @@ def visit_maps(
             block = modules[unit.block or name]
             visit(unit, to_map(next(of_images, value), size[1:], unit.name, block))
 
-    device, dtype = device_of(model)
     done = 0
     with unchanged(model), ExitStack() as stack:
-        for images, _ in read_batches(loader):
-            images = images.to(device, dtype)
+        for images in read_images(loader):
+            images = images.to(device, dtype, copy=True)
             if not done:
                 for unit in find_units(model, image=images) if units is None else units:
                     watched.setdefault(unit.module, []).append(unit)
                 places = {name: modules[name] for name in watched}
+                entering = [name for name in watched if any(u.entering for u in watched[name])]
                 if ordered:
-                    entering = [name for name in watched if watched[name][0].entering]
                     check_order(model, places, entering, images[:1])
-                stack.enter_context(outputs_to(places, look))
+                stack.enter_context(outputs_to(places, look, entering))
             size[:] = len(images), *images.shape[2:]
             model(images)
             done += len(images)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..data.preprocessing import preprocess
 from ..errors import AnalysisError
 from ..evaluation.checks import check_model
 from ..evaluation.eval_mode import in_eval_mode
+from ._answers import read_targets
 
 
 @contextmanager
@@ -48,22 +50,33 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
 def calls_to(
     modules: Mapping[str, nn.Module],
     visit: Callable[[str, tuple[Any, ...], dict[str, Any], Any], Any],
+    entering: Iterable[str] = (),
 ) -> Iterator[None]:
     """While it lasts, ``visit(name, args, kwargs, output)`` sees every call of the modules as it
     happens.
 
     What `visit` returns, unless None, takes the place of the output. Nothing is kept here, so a
     visit that reduces what it sees bounds the memory of the whole pass.
+
+    Args: entering: modules whose arguments are read: of these it gets copies as they were before
+        the call, for a module may overwrite what it takes.
     """
     handles = []
+    taken: dict[str, list[Any]] = {name: [] for name in entering}
+
+    def keep(name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+        taken[name].append(_copied((args, kwargs), {}))
+
+    def look(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        args, kwargs = taken[name].pop() if name in taken else (args, kwargs)
+        return visit(name, args, kwargs, output)
+
     try:
         for name, module in modules.items():
-            handles.append(
-                module.register_forward_hook(
-                    lambda _, args, kwargs, output, name=name: visit(name, args, kwargs, output),
-                    with_kwargs=True,
-                )
-            )
+            if name in taken:
+                before = partial(keep, name)
+                handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(look, name), with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -71,10 +84,23 @@ def calls_to(
 
 
 def outputs_to(
-    modules: Mapping[str, nn.Module], visit: Callable[[str, tuple[Any, ...], Any], Any]
+    modules: Mapping[str, nn.Module],
+    visit: Callable[[str, tuple[Any, ...], Any], Any],
+    entering: Iterable[str] = (),
 ) -> AbstractContextManager[None]:
     """`calls_to` for a ``visit(name, args, output)``."""
-    return calls_to(modules, lambda name, args, _, output: visit(name, args, output))
+    return calls_to(modules, lambda name, args, _, output: visit(name, args, output), entering)
+
+
+def _copied(value: Any, known: dict[int, Tensor]) -> Any:
+    """The same with copies of the tensors; what was one tensor is one again."""
+    if isinstance(value, Tensor):
+        return known.setdefault(id(value), value.clone())
+    if isinstance(value, dict):
+        return {key: _copied(part, known) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_copied(part, known) for part in value)
+    return value
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -145,17 +171,19 @@ class ImageBatches:
 
 
 def read_batches(
-    loader: Iterable[Any], labelled: bool = False
+    loader: Iterable[Any], labelled: bool = False, soft: bool = False
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Images and targets of a loader that yields pairs, or images alone.
 
-    Args: labelled: refuse batches without targets.
+    Args:
+        labelled: refuse batches without targets, and what is none (`read_targets`).
+        soft: of `read_targets`.
     Raises: AnalysisError for an empty loader, or another form.
     """
     empty = True
-    for batch in loader:
-        pair = (batch, None) if isinstance(batch, Tensor) else tuple(batch[:2])
-        images, targets = pair if len(pair) == 2 else (pair[0], None)
+    for batch in _opened(loader):
+        pair = tuple(batch[:2]) if isinstance(batch, tuple | list) else (batch,)
+        images, targets = (*pair, None, None)[:2]
         if not isinstance(images, Tensor) or images.ndim != 4:
             raise AnalysisError(
                 "a loader yields images (B, C, H, W), or pairs of images and targets; got "
@@ -165,7 +193,7 @@ def read_batches(
             raise AnalysisError("this analysis needs targets: let the loader yield (images, them)")
         if len(images):
             empty = False
-            yield images, targets
+            yield images, read_targets(targets, len(images), soft) if labelled else targets
     if empty:
         raise AnalysisError(
             "the loader yields no images; if it is a generator it may be used up: pass a list or a "
@@ -174,11 +202,32 @@ def read_batches(
         )
 
 
-def check_classes(targets: Tensor) -> None:
-    """Raise AnalysisError if all targets are of one class: accuracies would say nothing."""
-    if len(targets) and bool((targets == targets[0]).all()):
+def _opened(loader: Any) -> Iterator[Any]:
+    try:
+        return iter(loader)
+    except TypeError:
         raise AnalysisError(
-            f"all {len(targets)} images are of class {int(targets[0])}; an accuracy over one class "
-            "says nothing about a classifier: use images of at least two",
-            code="one_class",
-        )
+            f"a loader yields batches of images; got {type(loader).__name__}: pass a list of "
+            "batches or a DataLoader"
+        ) from None
+
+
+def read_images(loader: Iterable[Any]) -> Iterator[Tensor]:
+    """The images of a loader (`read_batches`), for measures over maps: all of one size.
+
+    Raises: AnalysisError (code "sizes") for images of another size than the first.
+    """
+    size: tuple[int, ...] = ()
+    for images, _ in read_batches(loader):
+        size, found = size or tuple(images.shape[1:]), tuple(images.shape[1:])
+        if found != size:
+            raise AnalysisError(
+                f"images of {_size(size)} and of {_size(found)}: their maps cannot be averaged; "
+                "resize them to one size, or look at each size by itself",
+                code="sizes",
+            )
+        yield images
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]} channels, {shape[1]} x {shape[2]} pixels"

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import AnalysisError, ConfigError
-from ._hooks import device_of, unchanged
+from ..evaluation.checks import check_model
+from ._answers import check_answers
+from ._hooks import device_of, read_batches, unchanged
 
 NORMS = ("how-do-vits-work", "filter")
 IGNORED = ("pos_embed", "relative_position")
@@ -51,6 +53,7 @@ def random_directions(
             is 1 or 2.
     Raises: ConfigError for another norm.
     """
+    check_model(model, AnalysisError)
     if norm not in NORMS:
         raise ConfigError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     generator = torch.Generator().manual_seed(seed)
@@ -139,16 +142,20 @@ class LandscapePoint:
 def measure_point(
     model: nn.Module, directions: Directions, x: float, y: float, batches: Batches
 ) -> LandscapePoint:
-    """Evaluate one point of the plane, in eval mode. The model comes back unchanged."""
+    """Evaluate one point of the plane, in eval mode. The model comes back unchanged.
+
+    Raises: AnalysisError; for logits that are not finite at the trained weights alone.
+    """
     state = moved(model, directions, x, y)
     device, dtype = device_of(model)
     losses, correct = [], []
     with unchanged(model):
         for images, targets in batches:
-            logits = _wide(functional_call(model, state, (images.to(device, dtype),))).cpu()
-            aims = targets.to(logits.dtype) if targets.is_floating_point() else targets
-            losses.append(F.cross_entropy(logits, aims, reduction="none"))
-            labels = targets if targets.ndim == 1 else targets.argmax(-1)
+            entering = images.to(device, dtype, copy=True)
+            found = _wide(functional_call(model, state, (entering,))).cpu()
+            logits, right = check_answers(found, targets, soft=True, finite=x == y == 0)
+            losses.append(F.cross_entropy(logits, right, reduction="none"))
+            labels = right if right.ndim == 1 else right.argmax(-1)
             correct.append(logits.argmax(-1) == labels)
     loss = torch.cat(losses).double()
     spread = float(loss.std()) / len(loss) ** 0.5 if len(loss) > 1 else 0.0
@@ -174,9 +181,5 @@ def grid_points(count: int, extent: float) -> list[tuple[float, float]]:
 
 def check_batches(batches: Iterable[Any]) -> list[tuple[Tensor, Tensor]]:
     """The batches as a list, on the CPU. Raises: AnalysisError for none, or without targets."""
-    from ._hooks import read_batches
-
-    kept = [(images.cpu(), targets.cpu()) for images, targets in read_batches(batches, True)]
-    if not kept:
-        raise AnalysisError("no batches; pass at least one with images", code="empty_loader")
-    return kept
+    pairs = read_batches(batches, labelled=True, soft=True)
+    return [(images.cpu(), targets.cpu()) for images, targets in pairs if targets is not None]

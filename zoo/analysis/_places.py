@@ -90,5 +90,5 @@ def check_order(
                     )
                 return
 
-    with calls_to(watched, look):
+    with calls_to(watched, look, inputs & watched.keys()):
         model(spots.images)

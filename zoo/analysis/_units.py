@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..evaluation.checks import check_list, check_model
 from ._blocks import find_blocks, find_branches
 from ._trace import KINDS, Trace, trace
 
@@ -66,9 +67,10 @@ def find_units(
 
 
 def check_names(model: nn.Module, names: Sequence[str]) -> None:
-    """Raise AnalysisError for a name that no module of the model has."""
+    """Raise AnalysisError for a name that no module of the model has, ConfigError for no list."""
+    check_model(model, AnalysisError)
     modules = dict(model.named_modules())
-    unknown = [name for name in names if name not in modules or not name]
+    unknown = [name for name in check_list("names", names) if name not in modules or not name]
     if unknown:
         raise AnalysisError(f"no modules {unknown}; see model.named_modules()")
 

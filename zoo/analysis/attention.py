@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..evaluation.checks import check_number, check_pair
 from ._attention_layers import Layout, visit_attention, without_class_tokens
 from ._figure import bare, new_figure, save
 from ._results import Result
@@ -81,9 +82,11 @@ def query_attention(
     Args:
         x: one image as the model takes it, (1, C, H, W); image: the same for the picture.
         query: where to ask from, as (height, width) shares of the image in [0, 1).
-    Raises: AnalysisError for a place outside, more than one image, or a model without attention.
+    Raises: AnalysisError for a place outside, more than one image, or a model without attention;
+        ConfigError for a query that is no pair of numbers.
     """
-    if len(x) != 1 or not all(0 <= share < 1 for share in query):
+    shares = [check_number("query", q) for q in check_pair("query", query, "height, width")]
+    if len(x) != 1 or not all(0 <= share < 1 for share in shares):
         raise AnalysisError(
             "query_attention takes one image and a query of two shares in [0, 1); got "
             f"{len(x)} images and {query}"

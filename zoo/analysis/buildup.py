@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..evaluation.checks import check_list
 from ..evaluation.evaluate import Accuracy
 from ._features import OnStep, ignore
 from ._figure import _with_intervals, legend_above, new_figure, save, series, tidy
@@ -89,6 +90,7 @@ def build_up_study(
     Args: measure: trains one plan and measures it.
     Raises: ConfigError for no plans, or plans of different layouts.
     """
+    plans = [check_list("plan", plan) for plan in check_list("plans", plans)]
     if not plans or len({tuple(map(len, plan)) for plan in plans}) != 1:
         raise ConfigError(
             "plans are of one layout and differ in C and A only; got "

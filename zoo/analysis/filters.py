@@ -22,7 +22,7 @@ from ..layers.conv_attention import ConvAttention2d
 from ..layers.windows import LocalAttention
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, KIND_MARKERS, kind_legend, new_figure, save, tidy
-from ._hooks import calls_to, device_of, first_tensor, read_batches, unchanged
+from ._hooks import calls_to, device_of, first_tensor, read_images, unchanged
 from ._maps import to_map
 from ._places import check_order
 from ._results import Estimate, Moments, Result
@@ -169,13 +169,13 @@ def layer_gains(
     device, dtype = device_of(model)
     done = 0
     with unchanged(model), ExitStack() as stack:
-        for images, _ in read_batches(loader):
-            images = images.to(device, dtype)
+        for images in read_images(loader):
+            images = images.to(device, dtype, copy=True)
             if not done:
                 layers.update(_layers(model, images))
                 watched = {key: layer for key, (_, layer) in layers.items()}
                 check_order(model, watched, watched, images[:1])
-                stack.enter_context(calls_to(watched, look))
+                stack.enter_context(calls_to(watched, look, watched))
             size[:] = images.shape[2:]
             model(images)
             done += len(images)

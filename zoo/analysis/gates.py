@@ -18,6 +18,7 @@ from torch import nn
 
 from ..catalog.checked_json import Document
 from ..errors import AnalysisError
+from ..evaluation.checks import check_count, check_pair
 from ..files.listed import read_listed
 from ._attention_layers import gates, position_weights, positional_attention
 from ._figure import INK, SERIES, bare, legend_above, new_figure, save, series, tidy, whole_numbers
@@ -92,8 +93,11 @@ def gate_study(
     """Gates, reach and positional attention of every GPSA layer.
 
     Args: grid: patches (rows, columns) that the positional attention is drawn on.
-    Raises: AnalysisError for a model without gates, unless it comes with epochs (a plain ViT).
+    Raises: AnalysisError for a model without gates, unless it comes with epochs (a plain ViT);
+        ConfigError for a grid that is none.
     """
+    sides = check_pair("grid", grid, "rows, columns")
+    grid = (check_count("grid", sides[0]), check_count("grid", sides[1]))
     values = gates(model)
     if not values and not epochs:
         raise AnalysisError(

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
 
-from ..errors import AnalysisError
+from ..evaluation.checks import check_count, check_number
 from ._features import OnStep, ignore
 from ._figure import INK, LINES, SERIES, legend_above, panels, save, series, tidy
+from ._hessian_product import hessian_product
 from ._hooks import device_of, read_batches, unchanged
 from ._lanczos import Product, smooth_density, spectral_density, top_eigenvalues
 from ._results import Result
@@ -34,54 +32,6 @@ DEFINITION = (
     "Hessian-vector products, to a relative change of {tolerance:g} or {limit} iterations; eval "
     "mode; {data}."
 )
-
-
-def hessian_product(
-    model: nn.Module, x: Tensor, targets: Tensor, decay: float
-) -> tuple[Product, int]:
-    """v -> H v of the loss on one batch, over the parameters that require gradients.
-
-    The model's own parameters and gradients are not touched. Targets are class numbers (B,) or
-    probabilities (B, classes).
-    Returns: the product, and the number of parameters that the loss depends on.
-    Raises: AnalysisError without trained parameters, or for a loss that is not finite.
-    """
-    leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in model.named_parameters()
-        if value.requires_grad
-    }
-    if not leaves:
-        raise AnalysisError(
-            "no parameter requires gradients: there is no Hessian; unfreeze some (requires_grad_)"
-        )
-    weights = tuple(leaves.values())
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
-        loss = F.cross_entropy(functional_call(model, leaves, (x,)), targets)
-        if not bool(torch.isfinite(loss)):
-            raise AnalysisError(f"the loss is {float(loss.detach())}; check weights and input")
-        slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-    used = [(w, g) for w, g in zip(weights, slopes, strict=True) if g is not None]
-    sizes = [w.numel() for w, _ in used]
-
-    def product(v: Tensor) -> Tensor:
-        parts = [p.view_as(w) for p, (w, _) in zip(v.to(x).split(sizes), used, strict=True)]
-        return torch.cat(_second_derivative(used, parts)).to(v) + decay * v
-
-    return product, sum(sizes)
-
-
-def _second_derivative(
-    used: Sequence[tuple[Tensor, Tensor]], vector: Sequence[Tensor]
-) -> list[Tensor]:
-    """H v, flattened tensor by tensor; `used` are weights and their gradients with graph."""
-    weights = [w for w, _ in used]
-    curved = [(g, p) for (_, g), p in zip(used, vector, strict=True) if g.requires_grad]
-    slopes, parts = zip(*curved, strict=True)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        found = torch.autograd.grad(slopes, weights, parts, retain_graph=True, allow_unused=True)
-    filled = (torch.zeros_like(w) if h is None else h for h, w in zip(found, weights, strict=True))
-    return [h.flatten() for h in filled]
 
 
 @dataclass(frozen=True)
@@ -151,6 +101,8 @@ class HessianSettings:
 
     `density_steps` 0 leaves the spectral density out. `data` says what the batches are, e.g.
     "augmented training data".
+
+    Raises: ConfigError for a number that means nothing.
     """
 
     count: int = 5
@@ -161,6 +113,13 @@ class HessianSettings:
     density_probes: int = 2
     seed: int = 0
     data: str = "the batches as given"
+
+    def __post_init__(self) -> None:
+        least = {"count": 1, "max_iterations": 1, "density_steps": 0, "density_probes": 1}
+        for name, bound in least.items():
+            check_count(name, getattr(self, name), bound)
+        check_number("weight_decay", self.weight_decay)
+        check_number("tolerance", self.tolerance, 0)
 
 
 def hessian_spectrum(
@@ -183,11 +142,11 @@ def hessian_spectrum(
     values, steps, done = [], [], []
     density: tuple[tuple[float, ...], tuple[float, ...], float | None] = ((), (), None)
     size = largest = 0
+    batches = read_batches(loader, labelled=True, soft=True)
     with unchanged(model):
-        for number, (images, targets) in enumerate(read_batches(loader, labelled=True), start=1):
-            product, size = hessian_product(
-                model, images.to(device, dtype), targets.to(device), settings.weight_decay
-            )
+        for number, (images, targets) in enumerate(batches, start=1):
+            x = images.to(device, dtype, copy=True)
+            product, size = hessian_product(model, x, targets, settings.weight_decay)
             found = top_eigenvalues(
                 product, size, settings.count, settings.tolerance, settings.max_iterations,
                 generator,

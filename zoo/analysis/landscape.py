@@ -17,6 +17,7 @@ from torch import nn
 
 from ..catalog.checked_json import Document
 from ..errors import AnalysisError
+from ..evaluation.checks import check_count, check_list, check_number
 from ..files.local import make_directory, read_regular_file, resource_error
 from ..files.processes import worker_pool
 from ._features import OnStep, ignore
@@ -43,7 +44,10 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class LandscapeSettings:
-    """The plane and the data's name: `count` x `count` points on [-extent, extent]^2."""
+    """The plane and the data's name: `count` x `count` points on [-extent, extent]^2.
+
+    Raises: ConfigError for a number that means nothing, or one word where patterns are listed.
+    """
 
     count: int = 21
     extent: float = 1.0
@@ -53,6 +57,13 @@ class LandscapeSettings:
     seed: int = 0
     workers: int = 1
     data: str = "the batches as given"
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+        check_count("workers", self.workers, 0)
+        check_number("extent", self.extent)
+        check_number("weight_decay", self.weight_decay)
+        check_list("ignored", self.ignored)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ def loss_landscape(
     places = grid_points(settings.count, settings.extent)
     finished = _open_log(log, _fingerprint(model, batches, settings)) if log is not None else {}
     missing = [place for place in places if place not in finished]
+    missing.sort(key=lambda place: place != (0.0, 0.0))  # what is wrong shows at the weights
     on_step(len(finished))
     with _appender(log) as append:
         for point in _points(model, directions, batches, missing, settings.workers):

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation.evaluate import Accuracy
+from ._answers import are_right, check_classes
 from ._blocks import find_blocks, find_branches
 from ._features import OnStep, ignore
 from ._figure import INK, KIND_COLOURS, SERIES, _short, legend_above, panels, save, tidy
-from ._hooks import check_classes, device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._hooks import device_of, first_tensor, outputs_to, read_batches, unchanged
 from ._results import Z95, Result
 from ._units import check_names, look_at
 
@@ -91,7 +92,8 @@ def lesion_study(
         units: names of modules to take out; default: every block, and of transformer blocks the
             two branches.
         on_step: called after every lesion with their number so far.
-    Raises: AnalysisError for one class only, or an empty loader.
+    Raises: AnalysisError for one class only, an empty loader, targets that are no classes of the
+        model, or answers that are not finite.
     """
     batches = list(read_batches(loader, labelled=True))
     check_classes(torch.cat([targets for _, targets in batches]))
@@ -152,7 +154,8 @@ def _without(
             return None
         return left if isinstance(output, Tensor) else (left, *output[1:])
 
-    with outputs_to({name: modules[name] for name in part.outputs or (part.name,)}, remove):
+    removed = {name: modules[name] for name in part.outputs or (part.name,)}
+    with outputs_to(removed, remove, () if part.outputs else removed):
         left = _correct(model, batches[:1])
         if not problem:
             left = torch.cat([left, _correct(model, batches[1:])])
@@ -170,7 +173,7 @@ def _correct(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Tens
     device, dtype = device_of(model)
     rows = [torch.zeros(0, dtype=torch.bool)]
     for images, targets in batches:
-        rows.append(model(images.to(device, dtype)).argmax(-1).cpu() == targets.cpu())
+        rows.append(are_right(model(images.to(device, dtype, copy=True)), targets))
     return torch.cat(rows)
 
 

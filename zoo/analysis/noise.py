@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import AnalysisError, ConfigError
+from ..evaluation.checks import check_list, check_number
 from ..evaluation.evaluate import Accuracy
+from ._answers import are_right, check_classes, read_targets
 from ._features import OnStep, ignore
 from ._figure import legend_above, panels, save, series, tidy
 from ._results import Z95, Result
@@ -97,12 +100,23 @@ def filter_images(images: Array, frequency: float, keep: str) -> Array:
 class NoiseSettings:
     """What noise: frequencies `bands` in units of pi, amplitude `eps` on normalised pixels, half
     width `width` of a band in radians, `seed`.
+
+    Raises: ConfigError for bands outside [0, 1], or amplitudes and widths that are no numbers.
     """
 
     bands: tuple[float, ...] = tuple(k / 10 for k in range(11))
     eps: float = 0.7
     width: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bands = check_list("bands", self.bands)
+        if not bands:
+            raise ConfigError("bands must be one frequency or more; got none")
+        for band in bands:
+            check_number("bands (in units of pi)", band, 0, 1)
+        check_number("eps", self.eps)
+        check_number("width", self.width, 0)
 
 
 @dataclass(frozen=True)
@@ -160,12 +174,15 @@ def noise_study(
         logits: float32 (B, C, H, W) -> (B, classes).
         images: preprocessed, float32 (n, C, H, W); targets: (n,).
         on_step: called after every band with their number so far.
-    Raises: AnalysisError for no images or one class only, ConfigError for a band outside [0, 1].
+    Raises: AnalysisError for no images, one class only, or as `lesion_study` does.
     """
     settings = settings or NoiseSettings()
-    _check(targets, settings.bands)
+    if len(images) == 0:
+        raise AnalysisError("no images to evaluate on; pass at least two", code="empty_loader")
+    right = read_targets(targets, len(images))
+    check_classes(right)
     generator = np.random.default_rng(settings.seed)
-    whole = _correct(logits, images, targets)
+    whole = _correct(logits, images, right)
 
     def noisy(f: float) -> Array:
         return images + band_noise(
@@ -181,20 +198,11 @@ def noise_study(
     for make in tests:
         rows = []
         for f in settings.bands:
-            rows.append(_compared(f, whole, _correct(logits, make(f), targets)))
+            rows.append(_compared(f, whole, _correct(logits, make(f), right)))
             on_step(len(found) * len(settings.bands) + len(rows))
         found.append(tuple(rows))
     text = DEFINITION.format(eps=settings.eps, width=settings.width)
     return NoiseResult(name, text, settings.eps, settings.width, _accuracy(whole), *found)
-
-
-def _check(targets: Array, bands: Sequence[float]) -> None:
-    if len(targets) == 0:
-        raise AnalysisError("no images to evaluate on; pass at least two", code="empty_loader")
-    if len(set(targets.tolist())) == 1:
-        raise AnalysisError("all images are of one class; use at least two", code="one_class")
-    if not bands or min(bands) < 0 or max(bands) > 1:
-        raise ConfigError(f"bands are frequencies between 0 and 1 (times pi); got {tuple(bands)}")
 
 
 def _accuracy(correct: Array) -> Accuracy:
@@ -208,11 +216,10 @@ def _compared(frequency: float, whole: Array, left: Array) -> BandAccuracy:
     return BandAccuracy(frequency, _accuracy(left), drop, (drop - half, drop + half))
 
 
-def _correct(logits: Logits, images: Array, targets: Array) -> Array:
-    rows = [
-        np.asarray(logits(images[i : i + _BATCH])).argmax(-1) == targets[i : i + _BATCH]
-        for i in range(0, len(images), _BATCH)
-    ]
+def _correct(logits: Logits, images: Array, targets: Tensor) -> Array:
+    starts = range(0, len(images), _BATCH)
+    parts = [slice(start, start + _BATCH) for start in starts]
+    rows = [are_right(logits(images[part]), targets[part]).numpy() for part in parts]
     return np.concatenate(rows)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import AnalysisError
 from ..evaluation.evaluate import Accuracy
+from ._answers import are_right
 from ._features import OnStep, ignore
 from ._figure import INK, SERIES, legend_above, new_figure, save, tidy
 from ._results import Result
@@ -118,7 +119,7 @@ def corruption_robustness(
         clean: accuracy without corruption, for figures.
         reference: whose errors mCE is relative to; None leaves mCE out.
         on_step: called after every set with their number so far.
-    Raises: AnalysisError for no sets, an empty one, or a corruption without reference.
+    Raises: AnalysisError for no sets, an empty one, a corruption without reference; as `lesion`.
     """
     table = []
     for corruption, severity, batches in sets:
@@ -135,8 +136,8 @@ def corruption_robustness(
 def _measure(logits: Logits, batches: Iterable[tuple[Array, Array]], what: str) -> Accuracy:
     correct = total = 0
     for images, targets in batches:
-        correct += int((np.asarray(logits(images)).argmax(-1) == targets).sum())
-        total += len(targets)
+        right = are_right(logits(images), targets)
+        correct, total = correct + int(right.sum()), total + len(right)
     if not total:
         raise AnalysisError(
             f"the set of {what} is empty; leave it out, or pass its images", code="empty_loader"

@@ -20,7 +20,7 @@ from ..errors import AnalysisError
 from ._attention_layers import UNREAD, Layout, visit_attention, without_class_tokens
 from ._features import OnStep, ignore
 from ._figure import SERIES, bare, legend_above, new_figure, save, series, tidy
-from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_batches, unchanged
+from ._hooks import check_finite, device_of, first_tensor, outputs_to, read_images, unchanged
 from ._results import Estimate, Moments, Result
 
 DEFINITION = (
@@ -175,6 +175,7 @@ def _query_maps(layer: str, weights: Tensor, layout: Layout) -> QueryMaps:
 
 
 def _contexts(model: nn.Module, loader: Iterable[Any], on_step: OnStep) -> tuple[ContextMaps, ...]:
+    device, dtype = device_of(model)
     modules = {
         name: module for name, module in model.named_modules() if hasattr(module, "similarity")
     }
@@ -190,11 +191,10 @@ def _contexts(model: nn.Module, loader: Iterable[Any], on_step: OnStep) -> tuple
         moments.setdefault(name, Moments()).add(pairwise_cosine(maps.flatten(2)))
         pictures.setdefault(name, tuple(maps[0].cpu().tolist()))
 
-    device, dtype = device_of(model)
     done = 0
-    with unchanged(model), outputs_to(modules, look):
-        for images, _ in read_batches(loader):
-            model(images.to(device, dtype))
+    with unchanged(model), outputs_to(modules, look, modules):
+        for images in read_images(loader):
+            model(images.to(device, dtype, copy=True))
             done += len(images)
             on_step(done)
     return tuple(

@@ -49,6 +49,14 @@ def check_list(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def check_pair(name: str, value: Any, what: str) -> tuple[Any, Any]:
+    """Two things. Args: what: they are, for the message. Raises: ConfigError."""
+    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    if len(found) != 2:
+        raise ConfigError(f"{name} must be two numbers ({what}); got {value!r}")
+    return found[0], found[1]
+
+
 def check_model(model: Any, error: type[ZooError] = ConfigError) -> None:
     """Raise `error` for what is no model of torch, such as the name of one."""
     from torch import nn

@@ -130,7 +130,7 @@ class Predictor:
 
         def forward(batch: Array) -> Array:
             with torch.inference_mode(), in_eval_mode(model):
-                x = torch.from_numpy(batch).to(reference.device, reference.dtype)
+                x = torch.tensor(batch, dtype=reference.dtype, device=reference.device)
                 logits = run(x)
             if not isinstance(logits, torch.Tensor):
                 raise ConfigError(f"{name} returns feature maps, not logits: nothing to predict")
