@@ -19,8 +19,8 @@ class FrozenDict(dict[str, Any]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a record's facts cannot be changed; dict(...) makes a copy that can")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
@@ -41,7 +41,8 @@ def settle(record: Any, what: str, code: str = "record") -> None:
     Args: what: the record is called, for messages; code: of the error.
     Raises: ConfigError that names the field, what was expected and what was there.
     """
-    for name, kind in _kinds(type(record)).items():
+    cls: type = type(record)
+    for name, kind in _kinds(cls).items():
         try:
             value = conform(kind, getattr(record, name), name)
         except JsonError as error:
