@@ -25,9 +25,11 @@ from zoo.weights.safetensors_file import weights_bytes
 
 from .formats.extras import extra_file
 from .formats.metadata import describe_for
+from .formats.surroundings import clean_room, uncompiled
 from .formats.triton import FOLDER as TRITON
 from .formats.triton import repository_file, write_triton
 from .parity.calibration import OwnImages, own_images
+from .parity.rebuilding import check_rebuilt
 from .parity.report import ParityReport, require_parity
 from .parity.stored import write_test_data
 from .spec import FORMATS, PRECISIONS, SERVING, ExportSpec
@@ -56,6 +58,7 @@ class ExportResult:
     manifest: Manifest
 
 
+@clean_room()
 def export_model(
     model: nn.Module,
     out: str | Path,
@@ -96,8 +99,9 @@ def export_model(
         allow_drift: write files despite a failing verdict; parity.json and config.json then say so
             ("drift_allowed": true).
         overwrite: replace another model, or files that this export does not write.
-    Raises: ParityError (its `report` attribute has the rows), ExportError, ResourceError,
-        ConfigError; NotFoundError, ImageError and DatasetError for `calibration` and `data`.
+    Raises: ParityError (its `report` attribute has the rows), ExportError (code "not_rebuildable":
+        config.json and the weights would not make this model again), ResourceError, ConfigError;
+        NotFoundError, ImageError and DatasetError for `calibration` and `data`.
     """
     spec = spec or ExportSpec()
     _check_request(formats, precisions, serving)
@@ -106,6 +110,7 @@ def export_model(
             "data and calibration are images for int8 files, and none is asked for; add the "
             "precision int8 or int8-static, or leave them out"
         )
+    model = uncompiled(model)
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)
@@ -120,6 +125,8 @@ def export_model(
     kept = _check_place(out, cfg, requested, overwrite)
     with staged_directory(out, replace=True) as folder:
         (folder / "model.safetensors").write_bytes(weights)
+        _write_config(folder, config)
+        check_rebuilt(folder, model, cfg)
         before = None if exported is None else Path(exported)
         writer = ArtefactWriter(model, cfg, spec, folder, own, allow_drift, before)
         write_test_data(folder, writer.references.by_size)
@@ -188,16 +195,20 @@ def _check_place(
 def _sign(
     folder: Path, config: dict[str, Any], report: ParityReport, cfg: PretrainedCfg
 ) -> Manifest:
-    """Add config.json, parity.json and the manifest of all."""
+    """Add parity.json, what config.json says of it, and the manifest of all."""
     if report.drift_allowed:
         config["convattn"]["drift_allowed"] = True
-    (folder / "config.json").write_text(to_json(config, indent=2, ensure_ascii=False) + "\n")
+        _write_config(folder, config)
     (folder / "parity.json").write_text(report.to_json())
     manifest = make_manifest(
         folder, _files_in(folder), cfg.name, cfg.version, cfg.architecture_version
     )
     (folder / MANIFEST).write_text(manifest.to_json())
     return manifest
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(to_json(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _files_in(folder: Path) -> list[str]:

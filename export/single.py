@@ -15,6 +15,7 @@ from .formats.capture import capture
 from .formats.onnx_file import weights_size, write_onnx
 from .formats.outputs import Form
 from .formats.pt2_file import write_pt2
+from .formats.surroundings import clean_room, uncompiled
 from .formats.torchscript_file import write_torchscript
 from .graph.checks import check_size
 from .parity.report import ParityReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Writer = Callable[[Path, PretrainedCfg, "ExportSpec", "Axes", "Form"], None]
 
 
+@clean_room()
 def write_verified(
     kind: str,
     model: nn.Module,
@@ -52,7 +54,7 @@ def write_verified(
     from .parity.report import ParityReport, require_parity
     from .spec import ExportSpec
 
-    spec = spec or ExportSpec()
+    spec, model = spec or ExportSpec(), uncompiled(model)
     cfg = describe_for(model, spec, image)
     form, axes = own_form(model), axes_of(model, cfg.input, spec)
     axes = axes if kind == "onnx" else axes.strided
@@ -91,7 +93,7 @@ def to_onnx(
     """
 
     def write(path: Path, cfg: PretrainedCfg, spec: ExportSpec, axes: Axes, form: Form) -> None:
-        program = capture(model, cfg.input.in_chans, axes)
+        program = capture(form.module, cfg.input.in_chans, axes)
         write_onnx(program, path, cfg, spec, axes, form.outputs)
 
     check_size(weights_size(model), type(model).__name__)
@@ -111,7 +113,8 @@ def to_pt2(
     """
 
     def write(path: Path, cfg: PretrainedCfg, spec: ExportSpec, axes: Axes, form: Form) -> None:
-        write_pt2(capture(model, cfg.input.in_chans, axes), path, cfg, spec, axes, form.outputs)
+        program = capture(form.module, cfg.input.in_chans, axes)
+        write_pt2(program, path, cfg, spec, axes, form.outputs)
 
     return write_verified("pt2", model, path, spec, input, write)
 
@@ -130,6 +133,6 @@ def to_torchscript(
     """
 
     def write(path: Path, cfg: PretrainedCfg, spec: ExportSpec, axes: Axes, form: Form) -> None:
-        write_torchscript(model, path, cfg, spec, axes, form.outputs)
+        write_torchscript(form.module, path, cfg, spec, axes, form.outputs)
 
     return write_verified("torchscript", model, path, spec, input, write)

@@ -153,5 +153,16 @@ def at_size(input: InputSpec, size: tuple[int, int]) -> InputSpec:
 def eval_copy(model: nn.Module) -> nn.Module:
     """A copy of a model in eval mode on the CPU, without gradients: attention with a learned bias
     has another memory layout with them, which the exporters get wrong. The model is not touched.
+
+    Raises: ExportError for one that cannot be copied.
     """
-    return copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    try:
+        copied = copy.deepcopy(model)
+    except (RuntimeError, TypeError, AttributeError) as error:  # tensors that hooks compute
+        why = str(error).partition(". ")[0][:150]
+        raise ExportError(
+            f"{type(model).__name__} cannot be copied, as export does: {why}. Make pruning or old "
+            "weight norm permanent first (torch.nn.utils.prune.remove, remove_weight_norm)",
+            code="not_copied",
+        ) from error
+    return copied.cpu().eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def _check_free(program: ExportedProgram, axes: Axes, name: str) -> None:
 
 
 def torch_runner(module: nn.Module, device: str) -> Callable[[Array], Any]:
-    """A loaded module as a function on arrays; several outputs come as a tuple."""
+    """A loaded module as a function on arrays; of a sequence or a dict outputs come as a tuple."""
     import torch
 
     def run(batch: Array) -> Any:
@@ -98,7 +98,8 @@ def torch_runner(module: nn.Module, device: str) -> Callable[[Array], Any]:
             ) from None
         if isinstance(answer, torch.Tensor):
             return answer.cpu().numpy()
-        return tuple(part.cpu().numpy() for part in answer)
+        parts = answer.values() if isinstance(answer, Mapping) else answer
+        return tuple(part.cpu().numpy() for part in parts)
 
     return run
 

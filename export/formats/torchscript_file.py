@@ -40,14 +40,12 @@ def write_torchscript(
     import torch
 
     example = torch.zeros(2, cfg.input.in_chans, *axes.example)
-    buffer = io.BytesIO()
+    copied, buffer = eval_copy(model).float(), io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             # check_trace compares with the traced batch only; parity checks others
-            traced = torch.jit.trace(
-                eval_copy(model).float(), example, check_trace=False, strict=False
-            )
+            traced = torch.jit.trace(copied, example, check_trace=False, strict=False)
             metadata = {_METADATA: json.dumps(metadata_of(cfg, spec, axes, outputs))}
             torch.jit.save(traced, buffer, _extra_files=metadata)
     except (RuntimeError, ValueError, TypeError) as error:

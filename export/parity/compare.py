@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ExportError
 
+from ..runtime.plugins import reported_name
 from ..spec import OUTPUT_NAME, ExportSpec
 from .reference import Reference, run_in_batches
 from .report import NEIGHBOURS, ParityRow
@@ -23,6 +24,7 @@ from .report import NEIGHBOURS, ParityRow
 Array = np.ndarray[Any, Any]
 
 PRECISIONS = ("float32", "float16", "int8")
+_LEAST_SPREAD = 0.1  # of the reference's answers around their mean, for int8
 GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "torch-cuda")
 
 
@@ -42,25 +44,50 @@ def check_parity(
     Args:
         run: float32 (B, C, H, W) -> output (B, ...); logits unless the reference says otherwise.
         reference: at one image size; call again for others.
-        file, provider, level: for the report; the provider takes part in the limit.
+        file, provider, level: for the report; the provider takes part in the limit. It is named as
+            everywhere ("cuda"), or as reports do ("CUDAExecutionProvider", "torch-cuda").
         tf32: whether the CUDA provider may use TF32.
         precision: "float32", "float16" or "int8"; picks the limit.
-    Raises: ExportError if the candidate does not run at a batch size.
+    Raises: ExportError if the candidate does not run at a batch size, or answers with another
+        number of values; ConfigError for a precision or provider that does not exist, or for
+        nothing to compare.
     """
+    provider = reported_name(provider)
+    if not len(reference.inputs.batch):
+        raise ConfigError("the reference has no inputs, so nothing would be compared")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     rows: list[ParityRow] = []
     kinds = np.asarray(reference.inputs.kinds)
     for batch in spec.batches:
         logits = run_in_batches(run, reference.inputs.batch, batch).astype(np.float64)
+        _check_width(logits, reference, file)
+        same = precision == "int8" and _answers_alike(logits, reference.logits)
         for kind in dict.fromkeys(reference.inputs.kinds):
             where = _Where(file, provider, precision, level, tf32, batch, kind)
             with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail below
-                rows.append(_compare(logits, reference, kinds == kind, where, spec))
+                row = _compare(logits, reference, kinds == kind, where, spec)
+            rows.append(replace(row, passed=row.passed and not same))
         if batch > 1 and all(row.inputs != NEIGHBOURS for row in rows):
             where = _Where(file, provider, precision, level, tf32, batch, NEIGHBOURS)
             rows.append(_with_other_neighbours(run, logits, reference, where, spec))
     return tuple(rows)
+
+
+def _check_width(logits: Array, reference: Reference, file: str) -> None:
+    """Raises: ExportError."""
+    if logits.shape != reference.logits.shape:
+        raise ExportError(
+            f"{file} answers with {logits.shape[1]} values for an image; the reference has "
+            f"{reference.logits.shape[1]} ({reference.output})"
+        )
+
+
+def _answers_alike(actual: Array, expected: Array) -> bool:
+    """Whether answers differ between images far less than they should, as constants do."""
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail elsewhere
+        ours, theirs = (float(np.linalg.norm(x - x.mean(0))) for x in (actual, expected))
+    return ours < _LEAST_SPREAD * theirs
 
 
 def _with_other_neighbours(
@@ -94,6 +121,8 @@ def check_named(
     level: str = "",
 ) -> tuple[ParityRow, ...]:
     """`check_parity` for a file with several outputs, one reference per name."""
+    if not references:
+        raise ConfigError(f"{file} has no output that could be compared")
     rows: tuple[ParityRow, ...] = ()
     for name, reference in references.items():
 
@@ -137,7 +166,7 @@ def _compare(
         bool(np.isfinite(actual).all())
         and worst <= limit
         and clear >= _needed_top1(where, spec)
-        and (where.precision != "int8" or relative <= spec.int8_relative_l2)
+        and (where.precision != "int8" or relative < spec.int8_relative_l2)
     )
     return ParityRow(
         file=where.file,
@@ -174,7 +203,9 @@ def error_limit(
     """The largest error that passes, for logits whose largest absolute value is `largest_logit`.
 
     int8 has none: what counts is the accuracy that it loses, measured on labelled images.
+    Raises: ConfigError for a provider that does not exist.
     """
+    provider = reported_name(provider)
     if precision == "int8":
         return math.inf
     if precision == "float16":

@@ -13,6 +13,7 @@ import numpy as np
 from zoo.errors import ExportError, InputError
 
 from ..formats.axes import eval_copy
+from ..formats.surroundings import clean_room
 from ..spec import OUTPUT_NAME, ExportSpec
 from .inputs import TestInputs, make_inputs
 
@@ -80,6 +81,7 @@ def compute_reference(model: nn.Module, inputs: TestInputs, batches: tuple[int, 
     return compute_references(model, inputs, batches, (OUTPUT_NAME,))[OUTPUT_NAME]
 
 
+@clean_room()
 def compute_references(
     model: nn.Module, inputs: TestInputs, batches: tuple[int, ...], names: Sequence[str]
 ) -> dict[str, Reference]:

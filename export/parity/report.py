@@ -229,16 +229,31 @@ def _worst(values: Iterable[float], choose: Callable[[Iterable[float]], float]) 
 
 
 def require_parity(report: ParityReport, allow_drift: bool = False) -> None:
-    """Raises: ParityError that names the worst row; the report is its attribute `report`."""
+    """Raises: ParityError that names the worst row, or says that nothing was compared; the report
+    is its attribute `report`.
+    """
     if report or (allow_drift and report.rows):
         return
+    if not report.rows:
+        why = {f: said["not_run"] for f, said in report.attestation.items() if "not_run" in said}
+        reasons = "; ".join(f"{file}: {reason}" for file, reason in why.items())
+        nothing = ParityError(
+            f"nothing was compared with the reference: {reasons or 'no file ran'}"
+        )
+        nothing.report = report  # type: ignore[attr-defined]
+        raise nothing
     worst = max(report.failures, key=lambda row: row.max_abs_error / (row.limit or 1e-30))
-    error = ParityError(
+    raise _failed(
         f"{worst.file} differs from the float64 reference by {worst.max_abs_error:.2e} on "
         f"{worst.inputs} "
         f"inputs at batch {worst.batch}; at most {worst.limit:.2e} passes (eager float32: "
         f"{worst.eager_max_abs_error:.2e}, equal top-1: {worst.top1_agreement:.1%}). Nothing was "
-        f"written"
+        f"written",
+        report,
     )
+
+
+def _failed(message: str, report: ParityReport) -> ParityError:
+    error = ParityError(message)
     error.report = report  # type: ignore[attr-defined]
-    raise error
+    return error

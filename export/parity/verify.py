@@ -29,6 +29,7 @@ from zoo.files.manifest import Manifest, check_files, read_manifest
 from zoo.files.places import Directory
 from zoo.files.provenance import package_versions
 
+from ..formats.surroundings import clean_room
 from ..runtime.builtin import OPENVINO
 from ..runtime.providers import LEVELS
 from ..spec import ExportSpec
@@ -64,6 +65,7 @@ class Verification:
         }
 
 
+@clean_room()
 def verify_directory(
     directory: str | Path,
     provider: str = "cpu",
@@ -79,14 +81,17 @@ def verify_directory(
         directory: of a run or export, or one exported file inside one.
         provider: "cpu", "cuda", "tensorrt" or "openvino"; the graph must really run there.
         tf32: allow TensorFloat-32, on CUDA only (judged by the looser limit of the spec).
+        spec: batches and limits. Inputs and sizes are the directory's: what a spec says of these is
+            refused.
         levels: graph optimisations of onnxruntime to run each .onnx file at; None: all there are.
         trust_code: run .pt and .pt2 files that this user did not export, too; else they are not
             run, and the report says so.
     Raises: IntegrityError (a digest differs; code "code_not_trusted": code is all that was asked
         for), ProviderError (the provider did not run the graph),
         ParityError (too far from the reference), UnknownModelError (no manifest), ConfigError
-        (levels or TF32 where there are none).
+        (levels or TF32 where there are none; a spec with settings that are not heeded).
     """
+    spec = _heeded(spec)
     directory, only = split(Path(directory))
     manifest = _manifest_of(directory, only)
     check_files(directory, manifest)
@@ -107,7 +112,7 @@ def verify_directory(
         for reference in references:
             _check_reference(model, reference)
     bench = Bench(
-        directory, manifest, provider, tf32, spec or ExportSpec(), levels, model,
+        directory, manifest, provider, tf32, spec, levels, model,
         tuple(references), trust_code,
     )  # fmt: skip
     rows: list[ParityRow] = []
@@ -127,6 +132,18 @@ def verify_directory(
     require_parity(report)
     how = "stored" if model is None else "recomputed"
     return Verification(manifest, how, report)
+
+
+def _heeded(spec: ExportSpec | None) -> ExportSpec:
+    """Raises: ConfigError for settings that were decided when the directory was written."""
+    spec = spec or ExportSpec()
+    ignored = spec.changed(("opset", "dynamic_size", "whole_strides", "img_size", "seed"))
+    if ignored:
+        raise ConfigError(
+            f"a directory is verified with the inputs and sizes that it was exported with; leave "
+            f"{', '.join(ignored)} out of the spec"
+        )
+    return spec
 
 
 def _levels(asked: Sequence[str] | None, provider: str, files: Sequence[str]) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ def _check_parity(directory: Path, manifest: Manifest, config: dict[str, Any]) -
     exported = [p for p in manifest.paths if p.endswith((".onnx", ".pt", ".pt2"))]
     failing = sorted({file for file, good in rows if not good})
     unseen = sorted(set(exported) - {file for file, _ in rows})
-    if not passed or failing:
+    if not passed or failing or not rows:
         names = ", ".join(failing) or "its verdict"
         raise ParityError(f"parity failed for {names}; export again, nothing is published")
     if unseen:

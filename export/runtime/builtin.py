@@ -13,6 +13,8 @@ PROVIDERS = {
 }
 OPENVINO = "openvino"  # a runtime of its own, for the same files
 BUILT_IN = (*PROVIDERS, OPENVINO)
+# what reports call other places where a file or a model runs
+PLACES = ("torch-cpu", "torch-cuda", "openvino-cpu", "wasm", "webgpu")
 
 
 def import_runtime() -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, NotFoundError, ProviderError
 
-from .builtin import BUILT_IN, import_runtime
+from .builtin import BUILT_IN, PLACES, PROVIDERS, import_runtime
 
 _brought: dict[str, str] = {}  # provider -> name of the library's file
 _turn = threading.Lock()  # onnxruntime keeps its libraries for the whole process
@@ -100,3 +100,15 @@ def check_provider(name: str) -> None:
             f"provider must be one of {', '.join(known)}; got {name!r}. Others come in a library: "
             "--provider-library PATH"
         )
+
+
+def reported_name(provider: str) -> str:
+    """What reports call a provider, which may be named in either way: "cuda" is
+    "CUDAExecutionProvider".
+
+    Raises: ConfigError for one that does not exist.
+    """
+    if provider in (*PROVIDERS.values(), *PLACES, *_brought):
+        return provider
+    check_provider(provider)
+    return PROVIDERS.get(provider, "openvino-cpu")

@@ -91,12 +91,16 @@ def test_a_raw_model_of_timm(tmp_path: Path) -> None:
     assert _exported(net, tmp_path / "m.onnx", spec).shape == (3, 5)
 
 
-def test_a_dictionary_of_one_tensor_is_that_tensor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])
+def test_a_dictionary_of_one_tensor_is_that_tensor(kind: str, tmp_path: Path) -> None:
     net = _trained(Named()).eval()
-    answer = _exported(net, tmp_path / "m.onnx")
+    path = tmp_path / {"onnx": "m.onnx", "torchscript": "m.pt", "pt2": "m.pt2"}[kind]
+    assert getattr(export, f"to_{kind}")(net, path, input=SPEC)
     x = np.random.default_rng(0).standard_normal((3, 3, 8, 8), dtype=np.float32)
+    session, _ = export.open_file(path)
     with torch.inference_mode():
-        assert np.allclose(answer, net(torch.from_numpy(x))["logits"].numpy(), atol=1e-6)
+        expected = net(torch.from_numpy(x))["logits"].numpy()
+    assert np.allclose(session(x), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("write", [export.to_onnx, export.to_torchscript, export.to_pt2])

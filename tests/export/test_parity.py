@@ -18,9 +18,9 @@ from export.parity.compare import check_named, check_parity, error_limit
 from export.parity.images import _images
 from export.parity.inputs import TestInputs
 from export.parity.reference import Reference, compute_references, reference_for
-from export.parity.report import ParityReport, ParityRow, read_report
+from export.parity.report import ParityReport, ParityRow, read_report, require_parity
 from export.spec import ExportSpec
-from zoo.errors import ConfigError, ExportError, NotFoundError
+from zoo.errors import ConfigError, ExportError, NotFoundError, ParityError
 from zoo.factory.create import create_random
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -124,8 +124,63 @@ def test_every_precision_and_provider_has_its_own_limit(
 
 
 def test_int8_that_is_no_better_than_zero_is_broken() -> None:
-    assert row_of([1.5, 0.0], [1.0, 0.0], precision="int8").passed
+    assert row_of([1.4, 0.0], [1.0, 0.0], precision="int8").passed
+    assert not row_of([0.0, 0.0], [1.0, 0.0], precision="int8").passed
+    assert not row_of([1.5, 0.0], [1.0, 0.0], precision="int8").passed
     assert not row_of([-1.0, 0.0], [1.0, 0.0], precision="int8").passed
+
+
+def test_int8_that_answers_every_image_alike_is_broken() -> None:
+    """Also where that is near the reference: logits of random weights hardly vary."""
+    inputs = TestInputs(np.zeros((3, 1, 2, 2), np.float32), ("noise", "real", "extreme"))
+    expected = np.array([[5.0, 1.0], [5.1, 0.9], [4.9, 1.1]])
+    reference, spec = Reference(inputs, expected, np.ones(3)), ExportSpec(batches=(3,))
+    for answer, good in ((expected.mean(0) + 0 * expected, False), (expected * 1.01, True)):
+        rows = check_parity(lambda _, a=answer: a, reference, "f", CPU, spec, precision="int8")
+        assert [row.passed for row in rows if row.inputs != "neighbours"] == [good] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "limit"),
+    [
+        ("cuda", CUDA, 1e-4),
+        ("cpu", CPU, 1.4e-6),
+        ("tensorrt", "TensorrtExecutionProvider", 1e-4),
+        ("openvino", "openvino-cpu", 1.4e-6),
+        ("torch-cuda", "torch-cuda", 1e-4),
+    ],
+)
+def test_a_provider_has_its_limit_by_either_name(given: str, known: str, limit: float) -> None:
+    row = row_of([1.0, 0.0], [1.0, 0.0], eager=1e-7, provider=given)
+    assert (row.provider, row.limit) == (known, pytest.approx(limit))
+
+
+@pytest.mark.parametrize("name", ["CUDAExecutionProvidr", "gpu", ""])
+def test_an_unknown_provider_is_refused_instead_of_judged_like_the_cpu(name: str) -> None:
+    with pytest.raises(ConfigError, match="provider must be one of cpu, cuda, tensorrt, openvino"):
+        row_of([1.0, 0.0], [1.0, 0.0], provider=name)
+    with pytest.raises(ConfigError, match="provider must be one of"):
+        error_limit(1e-7, 1.0, name, False, SPEC)
+
+
+@pytest.mark.parametrize("answer", [[1.0], [1.0, 2.0, 3.0]])
+def test_an_answer_of_another_width_is_no_answer(answer: list[float]) -> None:
+    says = rf"f answers with {len(answer)} values for an image; the reference has 2 \(logits\)"
+    with pytest.raises(ExportError, match=says):
+        row_of(answer, [1.0, 2.0])
+
+
+def test_nothing_compared_is_nothing_passed() -> None:
+    none = TestInputs(np.zeros((0, 1, 2, 2), np.float32), ())
+    reference = Reference(none, np.zeros((0, 2)), np.zeros(0))
+    with pytest.raises(ConfigError, match="nothing would be compared"):
+        check_parity(lambda batch: batch, reference, "f", CPU, SPEC)
+    with pytest.raises(ConfigError, match="no output that could be compared"):
+        check_named(lambda batch: {}, {}, "f", CPU, SPEC)
+    report = ParityReport("n", "", "", (), {"model.pt": {"not_run": "it needs torch"}})
+    for allowed in (False, True):
+        with pytest.raises(ParityError, match=r"nothing was compared.*model\.pt: it needs torch"):
+            require_parity(report, allow_drift=allowed)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])

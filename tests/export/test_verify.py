@@ -184,7 +184,7 @@ def test_not_a_number_never_passes() -> None:
         lambda batch: np.full((len(batch), 3), np.nan, np.float32),
         reference,
         "f",
-        "p",
+        "cpu",
         ExportSpec(),
     )
     report = export.ParityReport("n", "", "", rows)

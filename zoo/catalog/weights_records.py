@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from .checked_json import Document
 from .frozen import settle
 from .names import check_names, is_portable
+from .plain_values import plain
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -33,10 +34,14 @@ def require(condition: bool, message: str) -> None:
 def _all(kind: type, values: Any, count: int) -> bool:
     """Whether values are so many numbers of a kind."""
     return (
-        isinstance(values, tuple | list)
+        isinstance(values, tuple)
         and len(values) == count
-        and all(isinstance(value, kind) for value in values)
+        and all(_is(kind, value) for value in values)
     )
+
+
+def _is(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class InputFields(TypedDict, total=False):
@@ -55,7 +60,7 @@ _MAX_PIXELS = 4096 * 4096  # of an input
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """How an image becomes a model's input.
+    """How an image becomes a model's input. Lists and numpy numbers are plain ones then.
 
     Args:
         size: (height, width) of the input in pixels.
@@ -73,6 +78,8 @@ class InputSpec:
     crop_pct: float = 0.875
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         require(
             _all(Integral, self.size, 2)
             and min(self.size) > 0
@@ -80,7 +87,7 @@ class InputSpec:
             f"size must be (height, width) of at most {_MAX_PIXELS} pixels; got {self.size!r:.80}",
         )
         require(
-            isinstance(self.in_chans, Integral) and 0 < self.in_chans <= 1024,
+            _is(Integral, self.in_chans) and 0 < self.in_chans <= 1024,
             f"in_chans must be in 1 to 1024; got {self.in_chans!r:.80}",
         )
         require(
@@ -96,7 +103,7 @@ class InputSpec:
             f"interpolation must be bicubic, bilinear or nearest; got {self.interpolation!r}",
         )
         require(
-            isinstance(self.crop_pct, Real) and 0.01 <= self.crop_pct <= 1,
+            _is(Real, self.crop_pct) and 0.01 <= self.crop_pct <= 1,
             f"crop_pct must be in 0.01 to 1; got {self.crop_pct!r:.80}",
         )
 

@@ -208,14 +208,25 @@ def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def weights_bytes(model: nn.Module) -> bytes:
-    """The state dict as a safetensors file: the same weights give the same bytes.
+    """The state dict as a safetensors file: the same weights give the same bytes. Tensors that
+    share memory, as tied weights do, are each written.
 
-    Raises: WeightsFileError if a value is not finite.
+    Raises: WeightsFileError if a value is not finite, or no tensor.
     """
     import safetensors.torch
     import torch
 
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    state, seen = {}, set()
+    for key, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise WeightsFileError(
+                f"{key} of the state dict is {type(value).__name__}, no tensor, as of quantised "
+                "layers; export the model before it is quantised (`--precision int8`)"
+            )
+        held = value.detach().cpu().contiguous()
+        place = held.untyped_storage().data_ptr()
+        state[key] = held.clone() if place in seen else held
+        seen.add(place)
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise WeightsFileError(

@@ -53,7 +53,7 @@ function judgeKind(kind, chosen, { actual, expected, eager, precision, limits })
   const limit = errorLimit(limits, precision, ownError, largest);
   const needed = { float32: 1, float16: limits.float16_top1, int8: 0 }[precision];
   const agreement = clear ? clearSame / clear : 1;
-  const whole = precision !== "int8" || relative <= limits.int8_relative_l2;
+  const whole = precision !== "int8" || relative < limits.int8_relative_l2;
   const passed = finite && worst <= limit && agreement >= needed && whole;
   return { kind, images: chosen.length, worst: finite ? worst : Infinity, limit, same, passed };
 }
