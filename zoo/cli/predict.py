@@ -156,10 +156,11 @@ def predict_command(
         rest = [word for path in loaded_libraries() for word in ("--provider-library", path)]
         rest += ["--json"] if as_json else []
         rest += ["--topk", str(topk), "--threads", str(settings["threads"])]
-        rest += ["--like", settings["like"], "--untrusted", "--provider", provider]
-        rest += ["--precision", settings["precision"]] if settings["precision"] else []
-        rest += ["--on-unreadable", on_unreadable, "--batch-size", str(batch_size)]
-        rest += ["--workers", str(workers), "--column", column, *(["--out", out] if out else [])]
+        rest += ["--untrusted", "--provider", provider, "--on-unreadable", on_unreadable]
+        rest += ["--batch-size", str(batch_size), "--workers", str(workers)]
+        texts = {"like": settings["like"], "precision": settings["precision"]}
+        for name, text in {**texts, "column": column, "out": out}.items():
+            rest += [f"--{name}", text] if text else []
         rest += [*(["--resume"] if resume else []), *(["--overwrite"] if overwrite else [])]
         sys.exit(run_limited(["predict", *rest, "--", model, *images]))
     given = {key: value for key, value in settings.items() if value}
