@@ -59,7 +59,7 @@ def test_low_and_high_pass_add_up_to_the_image_and_keep_its_mean() -> None:
     wave = np.cos(2 * math.pi * 3 * axis / 16)[:, None] * np.ones(16)  # frequency 3/8 pi = 1.18
     np.testing.assert_allclose(filter_images(wave, 1.2, "low"), wave, atol=1e-6)
     np.testing.assert_allclose(filter_images(wave, 1.2, "high"), 0, atol=1e-6)
-    with pytest.raises(ConfigError, match="keep must be 'low' or 'high'"):
+    with pytest.raises(ConfigError, match="keep must be one of low, high; got 'middle'"):
         filter_images(wave, 1.0, "middle")
 
 

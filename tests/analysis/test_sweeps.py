@@ -110,3 +110,10 @@ def test_the_build_up_names_the_block_that_each_plan_adds() -> None:
     assert found.rows()[3]["plan"] == "CA CACA"
     with pytest.raises(ConfigError, match="of one layout"):
         build_up_study([("CC",), ("CCC",)], measure)
+
+
+@pytest.mark.parametrize("part", ["val", "Validation", "", None])
+def test_a_part_that_no_sweep_has_is_refused(sweep: Path, part: Any) -> None:
+    with pytest.raises(ConfigError, match=r"part must be one of validation, test; got"):
+        sweep_study(sweep, part=part)
+    assert "on the test part" in sweep_study(sweep, part="test").definition

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import AnalysisError, ConfigError
-from ..evaluation.checks import check_model
+from ..evaluation.checks import check_choice, check_model
 from ._answers import check_answers
 from ._hooks import device_of, read_batches, unchanged
 
@@ -54,8 +54,7 @@ def random_directions(
     Raises: ConfigError for another norm.
     """
     check_model(model, AnalysisError)
-    if norm not in NORMS:
-        raise ConfigError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    check_choice("norm", norm, NORMS)
     generator = torch.Generator().manual_seed(seed)
 
     def draw(_: int, __: str, shape: Sequence[int]) -> Tensor:

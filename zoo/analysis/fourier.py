@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
-from ..evaluation.outcomes import check_definition
+from ..evaluation.outcomes import is_textbook
 from ._features import OnStep, ignore, measure_maps
 from ._figure import KIND_MARKERS, _along_depth, kind_legend, panels, save, tidy
 from ._results import Estimate, Result
@@ -48,9 +48,8 @@ def log_amplitudes(maps: Tensor, definition: str = "textbook") -> Tensor:
 
 def _diagonal(height: int, width: int, definition: str) -> tuple[Tensor, Tensor]:
     """Rows and columns of the plain spectrum, from the middle of the shifted one outwards."""
-    check_definition(definition)
     side = min(height, width)
-    if definition == "textbook":
+    if is_textbook(definition):
         steps = torch.arange(side - side // 2)
         return (steps * height / side).round().long(), (steps * width / side).round().long()
     if height // 2 >= side:

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import AnalysisError, ConfigError
-from ..evaluation.checks import check_list, check_number
+from ..evaluation.checks import check_choice, check_list, check_number
 from ..evaluation.evaluate import Accuracy
 from ._answers import are_right, check_classes, read_targets
 from ._features import OnStep, ignore
@@ -86,8 +86,7 @@ def filter_images(images: Array, frequency: float, keep: str) -> Array:
     Args: images: (..., H, W); frequency: in radians per pixel, per axis. The mean always stays.
     Raises: ConfigError for another `keep`.
     """
-    if keep not in ("low", "high"):
-        raise ConfigError(f"keep must be 'low' or 'high'; got {keep!r}")
+    check_choice("keep", keep, ("low", "high"))
     axes = [2 * math.pi * np.abs(np.fft.fftfreq(side)) for side in images.shape[-2:]]
     low = np.maximum(axes[0][:, None], axes[1][None, :]) <= frequency + 1e-9
     mask = low if keep == "low" else ~low

@@ -16,10 +16,12 @@ from typing import Any, TypedDict
 
 from ..catalog.checked_json import Document
 from ..errors import AnalysisError, ConfigError
+from ..evaluation.checks import check_choice
 from ._figure import legend_above, panels, save, series, tidy
 from ._results import Result
 
 FILE = "sweep.json"
+PARTS = ("validation", "test")
 ALL = "settings"  # the x axis where no setting is a number: all of them in words
 DEFINITION = (
     "top-1 accuracy on the {part} part against {setting}; a point is the mean over up to {seeds} "
@@ -143,8 +145,10 @@ def sweep_study(
         setting: default: the first with numbers that varies, "fraction" before others; else all
             that vary, in words. The seed never counts.
         part: "validation" or "test".
-    Raises: AnalysisError; ConfigError for a setting that no run has, or that does not vary.
+    Raises: AnalysisError; ConfigError for another part, a setting that no run has, or that does not
+        vary.
     """
+    check_choice("part", part, PARTS)
     model, data, rows = read_sweep(directory)
     varying = varying_settings(rows)
     if setting is None and varying and not _numeric(rows, varying):

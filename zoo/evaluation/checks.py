@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import ConfigError, ZooError
+from ..errors import ConfigError, ZooError, suggestion
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -38,6 +38,14 @@ def check_number(name: str, value: Any, least: float = -math.inf, most: float = 
         where = where or (f", at least {least:g}" if math.isfinite(least) else "")
         raise ConfigError(f"{name} must be a finite number{where}; got {value!r}")
     return number
+
+
+def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
+    """One of the known words. Raises: ConfigError for another."""
+    words = list(known)
+    if value not in words:
+        near = suggestion(value, words) if isinstance(value, str) else ""
+        raise ConfigError(f"{name} must be one of {', '.join(words)}; got {value!r}{near}")
 
 
 def check_list(name: str, value: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DatasetError
+from .checks import check_count
 from .evaluate import Evaluation, Logits, evaluate
 from .intervals import bootstrap
 
@@ -95,6 +96,7 @@ def evaluate_corruptions(
         on_set: called with each result. The others: see `zoo.evaluation.evaluate`.
     Raises: as `evaluate`; DatasetError for no sets.
     """
+    check_count("resamples", resamples, 0)
     rows: list[CorruptedSet] = []
     total: Array | None = None  # in how many sets each image was recognised
     targets: Array | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,22 @@ import numpy as np
 
 from ..data.dataset import align_labels, check_width
 from ..errors import ConfigError, DatasetError
-from .answers import softmax
+from .answers import as_logits, softmax
+from .checks import check_count, check_list, check_number
+from .images import read_batches, update_digest
 from .intervals import bootstrap, wilson
 from .metrics import (
     CUTOFF,
     Reliability,
     at_cutoff,
+    bin_count,
     class_accuracies,
     confusion_matrix,
     cutoff_counts,
     reliability,
     summarize,
 )
-from .outcomes import Outcomes, check_definition, judge
+from .outcomes import Outcomes, judge
 
 if TYPE_CHECKING:
     from ..data.dataset import ImageDataset
@@ -180,7 +183,8 @@ def evaluate(
     """Run `logits` over a data set, a batch at a time; 49 bytes are kept of each image.
 
     Args:
-        logits: a list of uint8 images (H, W, 3) -> array (B, C), e.g. `Predictor.logits`.
+        logits: a list of uint8 images (H, W, 3) -> array, tensor or lists (B, C), e.g.
+            `Predictor.logits`.
         dataset: `open_dataset`'s, or `open_labelled`'s, which is read in one pass.
         labels: class names of the logits. Where they are the data's in another order, classes are
             matched by name; empty means the data's order.
@@ -188,22 +192,26 @@ def evaluate(
         on_unreadable: "stop" raises at the first unreadable image; "skip" counts them.
         resamples: of the bootstrap, for the metrics that are no share of a count; 0 leaves their
             intervals out.
-        bins: of the calibration errors and the diagram; None: 15, "how-do-vits-work": 10.
+        bins: of the calibration errors and the diagram, at most 1000; None: 15,
+            "how-do-vits-work": 10.
         cutoffs: further confidences in [0, 1) above which a prediction counts as certain.
         on_batch: called with the number of images done in each batch.
     Raises: DatasetError if classes do not fit or no image can be read; ImageError and its like;
-        InputError for logits that are not finite.
+        InputError for logits that are not finite; ConfigError for settings that mean nothing.
     """
-    check_definition(definition)
-    _check_bins(bins, cutoffs)
-    names, mapping = align_labels(tuple(labels), dataset.labels, dataset.name)
+    _check_given(logits, dataset)
+    bin_count(bins, definition)
+    cutoffs = _checked_cutoffs(cutoffs)
+    check_count("batch_size", batch_size)
+    check_count("resamples", resamples, 0)
+    names, mapping = align_labels(check_list("labels", labels), dataset.labels, dataset.name)
     digest = hashlib.sha256(json.dumps(dataset.labels).encode())
     skipped = list(dataset.skipped)
     parts = []
     for size, images, targets in read_batches(dataset, batch_size, on_unreadable, skipped):
         if images:
-            _digest(digest, images, targets)
-            found = logits(images)
+            update_digest(digest, images, targets)
+            found = as_logits(logits(images), images, "the function from images to logits")
             check_width(found.shape[-1], len(names), dataset.name)
             parts.append(judge(softmax(found), mapping[targets], definition))
         on_batch(size)
@@ -218,56 +226,30 @@ def evaluate(
     intervals = _intervals(outcomes, definition, resamples, bins)
     return Evaluation(
         dataset.name, names, outcomes, definition, values, intervals, tuple(skipped),
-        digest.hexdigest(), bins, tuple(cutoffs),
+        digest.hexdigest(), bins, cutoffs,
     )  # fmt: skip
 
 
-def _check_bins(bins: int | None, cutoffs: Sequence[float]) -> None:
-    if bins is not None and bins < 1:
-        raise ConfigError(f"bins must be at least 1; got {bins}")
-    if not all(0 <= cutoff < 1 for cutoff in cutoffs):
-        raise ConfigError(f"cutoffs must be in [0, 1); got {', '.join(map(str, cutoffs))}")
+def _check_given(logits: Logits, dataset: ImageDataset | LabelledImages) -> None:
+    """Raise for what is neither: a model, a predictor, the name of a data set."""
+    if not callable(logits) or hasattr(logits, "logits") or hasattr(logits, "named_modules"):
+        raise ConfigError(
+            "evaluate takes a function from images to logits; got "
+            f"{type(logits).__name__}: pass zoo.Predictor.from_model(model).logits"
+        )
+    if not hasattr(dataset, "labels"):
+        shown = repr(dataset) if isinstance(dataset, str) else type(dataset).__name__
+        raise DatasetError(
+            f"evaluate takes a data set that is open; got {shown[:80]}: pass "
+            'zoo.open_dataset("digits/test")'
+        )
 
 
-def read_batches(
-    dataset: ImageDataset | LabelledImages,
-    batch_size: int,
-    on_unreadable: str,
-    skipped: list[str],
-) -> Iterator[tuple[int, list[Array], Array]]:
-    """(images tried, images read, their class numbers), in order; names of the others go to
-    `skipped`.
-    """
-    from ..data.dataset import ImageDataset
-    from ..data.image_listing import check_on_unreadable, ending
-    from ..data.image_reading import UNREADABLE
-
-    if not isinstance(dataset, ImageDataset):
-        yield from dataset.batches(batch_size, on_unreadable, skipped)
-        return
-
-    check_on_unreadable(on_unreadable)
-    for start in range(0, len(dataset), batch_size):
-        indices = range(start, min(start + batch_size, len(dataset)))
-        images, targets = [], []
-        for index in indices:
-            try:
-                image, target = dataset[index]
-            except UNREADABLE as error:
-                if on_unreadable == "stop":
-                    raise ending(error) from None
-                skipped.append(dataset.describe(index))
-                continue
-            images.append(image)
-            targets.append(target)
-        yield len(indices), images, np.asarray(targets, dtype=np.int64)
-
-
-def _digest(digest: hashlib._Hash, images: Sequence[Array], targets: Array) -> None:
-    """Size, class number and pixels of every image, in order."""
-    for image, target in zip(images, targets, strict=True):
-        digest.update(np.asarray([*image.shape[:2], target], dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(image).tobytes())
+def _checked_cutoffs(cutoffs: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(check_number("cutoffs", cutoff) for cutoff in check_list("cutoffs", cutoffs))
+    if not all(0 <= cutoff < 1 for cutoff in found):
+        raise ConfigError(f"cutoffs must be in [0, 1); got {', '.join(map(str, found))}")
+    return found
 
 
 def _intervals(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_count
+
 Array = np.ndarray[Any, Any]
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -38,6 +40,7 @@ def bootstrap(
     Returns: name -> 2.5 % and 97.5 % quantiles of the defined values. A value that no draw changes
         gets none: the bootstrap cannot tell how often what it never saw would happen.
     """
+    check_count("resamples", resamples, 0)
     generator = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {}
     for _ in range(resamples):

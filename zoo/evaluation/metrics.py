@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .outcomes import Outcomes, check_definition, judge
+from .checks import check_count
+from .outcomes import Outcomes, check_definition, is_textbook, judge
 
 Array = np.ndarray[Any, Any]
 CUTOFF = 0.9  # a prediction is certain if its confidence exceeds this
 BINS = {"textbook": 15, "how-do-vits-work": 10}
+MAX_BINS = 1000  # finer ones hold no images, and each costs memory
 _EPS = 1e-7
 
 
@@ -58,6 +60,12 @@ class Reliability:
         }
 
 
+def bin_count(bins: int | None, definition: str) -> int:
+    """`bins`, or where it is None that of the definition. Raises: ConfigError."""
+    check_definition(definition)
+    return BINS[definition] if bins is None else check_count("bins", bins, 1, MAX_BINS)
+
+
 def reliability(
     outcomes: Outcomes,
     definition: str = "textbook",
@@ -69,14 +77,13 @@ def reliability(
     Bins are (start, end]. "how-do-vits-work" counts so too, but sums confidences over [start, end):
     on an inner edge the value goes to the upper bin, and a confidence of 1 is summed nowhere.
     """
-    check_definition(definition)
-    bins = BINS[definition] if bins is None else bins
+    bins = bin_count(bins, definition)
     weights = np.ones(len(outcomes)) if weights is None else weights
     edges = np.linspace(0.0, 1.0, bins + 1)
     upper = np.clip(np.searchsorted(edges, outcomes.confidences, side="left") - 1, 0, bins - 1)
     counts = np.bincount(upper, weights, bins)
     right = np.bincount(upper, weights * outcomes.correct, bins)
-    if definition == "textbook":
+    if is_textbook(definition):
         total = np.bincount(upper, weights * outcomes.confidences, bins)
         confidence = np.divide(total, counts, out=np.zeros(bins), where=counts > 0)
     else:
@@ -91,7 +98,7 @@ def calibration_errors(
     counts: Array, accuracy: Array, confidence: Array, definition: str = "textbook"
 ) -> tuple[float, float]:
     """(ECE, ECSE): |confidence - accuracy| and its signed form, averaged over images by bin."""
-    share = counts / (counts.sum() + (0.0 if definition == "textbook" else _EPS))
+    share = counts / (counts.sum() + (0.0 if is_textbook(definition) else _EPS))
     gap = confidence - accuracy
     return float((np.abs(gap) * share).sum()), float((gap * share).sum())
 
@@ -109,8 +116,8 @@ def mean_iou(
     """
     union = rows + columns - diagonal
     each = np.divide(diagonal, union, out=np.zeros(len(union)), where=union > 0)
-    occurs = union > 0 if definition == "textbook" else rows > 0
-    empty = float("nan") if definition == "textbook" else 0.0
+    occurs = union > 0 if is_textbook(definition) else rows > 0
+    empty = float("nan") if is_textbook(definition) else 0.0
     return (float(each[occurs].mean()) if occurs.any() else empty), each
 
 
@@ -120,7 +127,7 @@ def class_accuracies(matrix: Array, definition: str = "textbook") -> Array:
     """
     rows, right = matrix.sum(-1).astype(np.float64), np.diag(matrix)
     found: Array = right / (rows + _EPS)
-    if definition == "textbook":
+    if is_textbook(definition):
         found = np.divide(right, rows, out=np.full(len(rows), np.nan), where=rows > 0)
     return found
 
@@ -138,7 +145,7 @@ def frequency(certain: float, uncertain: float, definition: str = "textbook") ->
 
 
 def _ratio(part: float, whole: float, definition: str) -> float:
-    if definition != "textbook":
+    if not is_textbook(definition):
         return float(part / (whole + _EPS))
     return float(part / whole) if whole else float("nan")
 
@@ -156,7 +163,6 @@ def summarize(
         weights: of the images (n,), as the bootstrap draws them; None weighs all equally.
     Returns: acc1, acc5, acc90, nll, brier, ece, ecse, iou, iou90, frequency90, unconfidence.
     """
-    check_definition(definition)
     w = np.ones(len(outcomes)) if weights is None else weights
     at = reliability(outcomes, definition, bins, w)
     ece, ecse = calibration_errors(at.counts, at.accuracy, at.confidence, definition)
@@ -208,7 +214,7 @@ def running_mean(values: Array) -> tuple[float, float]:
 
 def _mean_nll(outcomes: Outcomes, weights: Array, definition: str) -> float:
     """Mean over images; "how-do-vits-work": over batches, each with its own mean."""
-    if definition == "textbook":
+    if is_textbook(definition):
         return float((weights * outcomes.nll).sum() / weights.sum())
     size = np.bincount(outcomes.batches, weights)
     total = np.bincount(outcomes.batches, weights * outcomes.nll)
@@ -249,7 +255,7 @@ class CutoffCounts:
         """Share of right ones above the cutoff; none: NaN, "how-do-vits-work": 0."""
         if self.images:
             return self.right / self.images
-        return float("nan") if definition == "textbook" else 0.0
+        return float("nan") if is_textbook(definition) else 0.0
 
     def iou(self, definition: str) -> float:
         """See `mean_iou`."""

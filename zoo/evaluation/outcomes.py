@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
+from ..errors import InputError
+from .checks import check_choice
 
 Array = np.ndarray[Any, Any]
 DEFINITIONS = ("textbook", "how-do-vits-work")
@@ -22,8 +23,13 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 def check_definition(definition: str) -> None:
     """Raises: ConfigError unless it is one of `DEFINITIONS`."""
-    if definition not in DEFINITIONS:
-        raise ConfigError(f"definition must be one of {', '.join(DEFINITIONS)}; got {definition!r}")
+    check_choice("definition", definition, DEFINITIONS)
+
+
+def is_textbook(definition: str) -> bool:
+    """Which of the two it is. Raises: ConfigError, as `check_definition`."""
+    check_definition(definition)
+    return definition == DEFINITIONS[0]
 
 
 def nll_per_image(
@@ -39,7 +45,7 @@ def nll_per_image(
         smoothing: s of ``(1 - s) * nll + s * mean over classes of -log p``.
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    if definition == "textbook":
+    if is_textbook(definition):
         logs = np.log(np.maximum(p, _TINY))
     else:
         with np.errstate(divide="ignore"):
@@ -62,7 +68,7 @@ def in_top(probabilities: Array, targets: Array, k: int, definition: str = "text
     """Whether the target is among the k most probable classes, bool (n,). Among equals, "textbook"
     prefers the lower class number; "how-do-vits-work" takes the last k of argsort.
     """
-    if definition == "textbook":
+    if is_textbook(definition):
         own = np.take_along_axis(probabilities, targets[:, None], axis=-1)
         earlier = np.arange(probabilities.shape[-1]) < targets[:, None]
         rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(-1)
@@ -125,11 +131,14 @@ def judge(
     Raises: InputError for other shapes, or values that are no probabilities.
     """
     check_definition(definition)
+    probabilities, targets = np.asarray(probabilities), np.asarray(targets)
     if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1]:
         raise InputError(
             "expected probabilities (n, classes) and class numbers (n,); got "
             f"{probabilities.shape} and {targets.shape}"
         )
+    if targets.dtype.kind not in "iu":
+        raise InputError(f"class numbers are whole numbers; got {targets.dtype}")
     if len(targets) and not 0 <= targets.min() <= targets.max() < probabilities.shape[1]:
         raise InputError(
             f"class numbers reach from {targets.min()} to {targets.max()}; expected 0 to "
@@ -146,7 +155,7 @@ def judge(
         p.shape[1],
         targets.astype(np.int64),
         p.argmax(-1),
-        np.minimum(p.max(-1), 1.0) if definition == "textbook" else p.max(-1),
+        np.minimum(p.max(-1), 1.0) if is_textbook(definition) else p.max(-1),
         nll_per_image(p, targets, definition, smoothing),
         brier_per_image(p, targets),
         in_top(p, targets, 5, definition),

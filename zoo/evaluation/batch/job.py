@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ...errors import ConfigError
 from ...files.provenance import command, versions
+from ..checks import check_count
 from ..predictor import Predictor
 from .encoding import format_of
 from .items import Source
@@ -95,8 +96,8 @@ def write_rows(
         its answer for an image depends on the other images of the batch.
     """
     how = RowOptions(format_of(out), **options)
-    if how.topk is not None and how.topk < 1:
-        raise ConfigError(f"topk must be at least 1; got {how.topk}")
+    if how.topk is not None:
+        check_count("topk", how.topk)
     check_place(out, resume=resume, overwrite=overwrite)
     engine = _OneProcess(model) if isinstance(model, Predictor) else model
     with engine.opened(source, how) as run:

@@ -17,7 +17,8 @@ from ...data.cores import available_cores
 from ...data.image_listing import check_on_unreadable, ending
 from ...data.image_reading import UNREADABLE, decode
 from ...data.preprocessing import preprocess
-from ...errors import ConfigError, ImageError, ZooError
+from ...errors import ImageError, ZooError
+from ..checks import check_count
 from .items import Item, Source
 from .stores import is_remote, read_place
 
@@ -84,9 +85,7 @@ class ThreadDecoder:
         read: Callable[[Sequence[Item], InputSpec], Images] | None = None,
     ) -> None:
         self._read = read or prepare
-        if workers < 0:
-            raise ConfigError(f"workers must be at least 0; got {workers}")
-        self._workers = workers or available_cores()
+        self._workers = check_count("workers", workers, 0) or available_cores()
         self._pool = ThreadPoolExecutor(self._workers, "decode")
 
     def ahead(self, batch_size: int) -> int:
@@ -127,8 +126,7 @@ def answers(
     Raises: ConfigError; ImageError and what else an image raises; InputError for an output that is
         not finite; DatasetError for a source that is damaged.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
+    check_count("batch_size", batch_size)
     check_on_unreadable(on_unreadable)
     decoder = decoder or ThreadDecoder(workers)
     batches = batches_of(source.items(start, stop), start, batch_size)
