@@ -12,6 +12,7 @@ from torch import nn
 
 import zoo
 from tests.analysis.models import Classifier, FixedAttention, Wrapped, batches
+from zoo.analysis._units import Unit
 from zoo.analysis.attention import query_attention
 from zoo.analysis.buildup import build_up_study
 from zoo.analysis.filters import layer_gains
@@ -216,11 +217,32 @@ def test_what_is_no_loader_is_refused(loader: Any, message: str) -> None:
         (lambda: gate_study(_convit(), (8, 0)), "grid must be at least 1; got 0"),
         (lambda: gate_study(_convit(), (8, 2.5)), "grid must be a whole number.*got 2.5"),
         (lambda: build_up_study("CCA", print), "plans"),
+        (lambda: build_up_study(["CCA"], print), "plan must be a list or tuple; got 'CCA'"),
+        (
+            lambda: feature_variance(_net(), batches(), ["blocks.0"]),
+            r"got 'blocks.0': pass find_units\(model, names=\['blocks.0'\]\)",
+        ),
+        (
+            lambda: feature_variance(_net(), batches(), [Unit("a", "mlp", "nowhere")]),
+            r"no modules \['nowhere'\]",
+        ),
+        (
+            lambda: _noise(_net(), IMAGES[0], [0]),
+            r"float arrays.*got float32 \(4, 8, 8\)",
+        ),
+        (lambda: _noise(_net(), IMAGES.byte(), [0] * 6), r"images are float arrays.*got uint8"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises((ConfigError, AnalysisError), match=message):
         make()
+
+
+def test_a_unit_that_does_not_run_has_no_drop() -> None:
+    model = _net()
+    model.spare = nn.Conv2d(4, 4, 1)
+    lesion = lesion_study(model, batches(), ["spare"]).lesions[0]
+    assert (lesion.accuracy, lesion.drop_percent, lesion.note) == (None, None, "does not run")
 
 
 def _convit() -> nn.Module:

@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import AnalysisError
+from ..evaluation.checks import check_list
 from ._hooks import device_of, outputs_to, read_images, tensors_in, unchanged
 from ._maps import to_map
 from ._places import check_order
 from ._results import Moments
-from ._units import Unit, find_units
+from ._units import Unit, check_names, find_units
 
 OnStep = Callable[[int], None]
 
@@ -56,7 +57,7 @@ def visit_maps(
         for images in read_images(loader):
             images = images.to(device, dtype, copy=True)
             if not done:
-                for unit in find_units(model, image=images) if units is None else units:
+                for unit in _units(model, units, images):
                     watched.setdefault(unit.module, []).append(unit)
                 places = {name: modules[name] for name in watched}
                 entering = [name for name in watched if any(u.entering for u in watched[name])]
@@ -67,6 +68,19 @@ def visit_maps(
             model(images)
             done += len(images)
             on_step(done)
+
+
+def _units(model: nn.Module, units: Sequence[Unit] | None, images: Tensor) -> Sequence[Unit]:
+    if units is None:
+        return find_units(model, image=images)
+    for unit in check_list("units", units):
+        if not isinstance(unit, Unit):
+            raise AnalysisError(
+                f"units are what find_units finds; got {unit!r}: pass "
+                f"find_units(model, names=[{unit!r}])"
+            )
+    check_names(model, [unit.module for unit in units])
+    return units
 
 
 def measure_maps(

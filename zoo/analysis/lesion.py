@@ -143,9 +143,11 @@ def _without(
     model: nn.Module, part: _Part, batches: Sequence[tuple[Tensor, Tensor]], whole: Tensor
 ) -> Lesion:
     problem: list[str] = []
+    ran: set[str] = set()
     modules = dict(model.named_modules())
 
     def remove(name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        ran.add(name)
         out = first_tensor(output, name)
         left = torch.zeros_like(out) if part.outputs else first_tensor(inputs, name)
         if left.shape != out.shape:
@@ -159,8 +161,9 @@ def _without(
         left = _correct(model, batches[:1])
         if not problem:
             left = torch.cat([left, _correct(model, batches[1:])])
-    if problem:
-        return Lesion(part.name, part.kind, None, None, None, problem[0])
+    if problem or not ran:
+        note = problem[0] if problem else "does not run"
+        return Lesion(part.name, part.kind, None, None, None, note)
     lost = (whole.double() - left.double()) * 100
     half = Z95 * float(lost.std()) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
     drop = float(lost.mean())

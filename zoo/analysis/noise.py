@@ -176,6 +176,11 @@ def noise_study(
     Raises: AnalysisError for no images, one class only, or as `lesion_study` does.
     """
     settings = settings or NoiseSettings()
+    images = np.asarray(images)
+    if images.ndim != 4 or images.dtype.kind != "f":
+        raise AnalysisError(
+            f"images are float arrays (n, C, H, W), prepared; got {images.dtype} {images.shape}"
+        )
     if len(images) == 0:
         raise AnalysisError("no images to evaluate on; pass at least two", code="empty_loader")
     right = read_targets(targets, len(images))
