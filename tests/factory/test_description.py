@@ -15,7 +15,9 @@ import torch
 import export
 import zoo
 from zoo.errors import ConfigError
+from zoo.factory.create import create_from_file
 from zoo.factory.description import PretrainedCfg
+from zoo.files.local import sha256_file
 from zoo.weights.fingerprint import fingerprint, has_tensors
 
 NANO = "convit_nano"
@@ -118,6 +120,14 @@ def test_a_digest_that_somebody_states_afterwards_is_his(model: Any) -> None:
     model.norm.bias.data.add_(1)
     model.pretrained_cfg = replace(model.pretrained_cfg, sha256="f" * 64)
     assert now(model).sha256 == "f" * 64
+
+
+def test_weights_of_a_file_are_compared_too(model: Any, tmp_path: Path) -> None:
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    found: Any = create_from_file(NANO, str(tmp_path / "w.pth"))
+    assert now(found).sha256 == sha256_file(tmp_path / "w.pth")
+    found.norm.bias.data.add_(1e-3)
+    assert now(found).sha256 == ""
 
 
 def test_a_model_of_others_that_was_reset_is_described_by_its_own_width() -> None:

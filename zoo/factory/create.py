@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..files.places import Directory, Repository
 from ..weights.classifier import without_classifier
 from .building import build
+from .description import PretrainedCfg
 from .resolve import Reference, resolve, stored
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ def create_from_file(name: str, file: str, **overrides: Any) -> nn.Module:
     from .importing.importing import load_checkpoint
 
     found = load_checkpoint(file, find_target(name, overrides))
-    cfg = found.model.pretrained_cfg
+    cfg: PretrainedCfg = replace(found.model.pretrained_cfg, tag="custom", version="")
     digest = found.source["sha256"]
-    found.model.pretrained_cfg = replace(cfg, tag="custom", version="", sha256=digest)
+    found.model.pretrained_cfg = cfg.with_tensors(found.model, digest)
     return found.model
 
 

@@ -199,7 +199,8 @@ def _tag(found: Loaded, stated: Stated | None) -> bytes:
 
     weights = weights_bytes(found.model)
     cfg: PretrainedCfg = found.model.pretrained_cfg
-    cfg = replace(cfg, tag=found.target.tag or IMPORTED, sha256=sha256_bytes(weights))
+    cfg = replace(cfg, tag=found.target.tag or IMPORTED)
+    cfg = cfg.with_tensors(found.model, sha256_bytes(weights))
     found.model.pretrained_cfg = cfg if stated is None else stated.about(cfg)
     return weights
 
