@@ -56,7 +56,9 @@ def _from_directory(name: str, directory: str, pretrained: bool, overrides: _Any
     model = _zoo.create_model(_os.path.abspath(directory), pretrained, **overrides)
     found = model.pretrained_cfg.architecture
     if found != name:
-        raise ValueError(f"{directory!r} holds {found}, not {name}; call that entry instead")
+        raise _zoo.errors.ConfigError(
+            f"{directory!r} holds {found}, not {name}; call that entry instead"
+        )
     return model
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.reference.naive import on_one_thread
+from zoo.errors import ConfigError
 
 from .helpers import FAMILIES, build, images, run_or_refuse, tiny
 
@@ -99,5 +100,5 @@ def test_the_classifier_can_be_removed(family: str) -> None:
 
 @each_family
 def test_pooling_cannot_be_changed_by_resetting_the_classifier(family: str) -> None:
-    with pytest.raises(ValueError, match=r"global_pool='max' cannot be changed"):
+    with pytest.raises(ConfigError, match=r"global_pool='max' cannot be changed"):
         build(family).reset_classifier(5, global_pool="max")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.reference.naive import on_one_thread
+from zoo.errors import InputError
 
 from .helpers import (
     FAMILIES,
@@ -154,7 +155,7 @@ def test_a_deep_copy_is_independent(family: str) -> None:
 @each_family
 def test_wrong_channels_are_refused_with_the_expected_shape(family: str) -> None:
     expected = r"expected a batch of images \(B, 3, H, W\); got shape \(2, 4, \d+, \d+\)"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(InputError, match=expected):
         tiny(family)(images(family, in_chans=4))
 
 
@@ -162,7 +163,7 @@ def test_wrong_channels_are_refused_with_the_expected_shape(family: str) -> None
 def test_a_single_image_or_a_batch_of_lines_is_refused(family: str) -> None:
     model, x = tiny(family), images(family)
     for wrong in (x[0], x[:, :, 0], x[None]):
-        with pytest.raises(ValueError, match=r"expected a batch of images .*; got shape \("):
+        with pytest.raises(InputError, match=r"expected a batch of images .*; got shape \("):
             model(wrong)
 
 
@@ -173,7 +174,7 @@ def test_a_single_image_or_a_batch_of_lines_is_refused(family: str) -> None:
 def test_grey_images_run_with_one_input_channel(family: str) -> None:
     model = tiny(family, in_chans=1)
     assert model(images(family, in_chans=1)).shape == (2, classes(family))
-    with pytest.raises(ValueError, match=r"\(B, 1, H, W\)"):
+    with pytest.raises(InputError, match=r"\(B, 1, H, W\)"):
         model(images(family))
 
 

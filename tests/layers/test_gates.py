@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import InputError
 from zoo.layers.heads import CLASSIFIER_KINDS, ClassifierBlock
 from zoo.layers.residual import ChannelGate, SpatialGate, make_gate
 
@@ -100,12 +101,12 @@ def test_hidden_layers_are_4096_wide_unless_told() -> None:
 
 
 def test_the_median_of_one_pixel_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least two pixels"):
+    with pytest.raises(InputError, match="at least two pixels"):
         ClassifierBlock(4, 3, "gmedp")(torch.zeros(1, 4, 1, 1))
 
 
 def test_a_map_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="'mlp' head takes 36 features; this image makes 64"):
+    with pytest.raises(InputError, match="'mlp' head takes 36 features; this image makes 64"):
         ClassifierBlock(36, 3, "mlp", hidden_dim=8)(torch.zeros(1, 4, 4, 4))
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.reference import naive
 from tests.reference.naive import close, gradients, on_one_thread, state
+from zoo.errors import InputError
 from zoo.layers import gpsa
 from zoo.layers.attention import MultiHeadSelfAttention
 from zoo.layers.gpsa import GatedPositionalSelfAttention
@@ -253,9 +254,9 @@ def test_width_must_be_divisible_by_heads() -> None:
 
 
 def test_tokens_must_fill_the_grid() -> None:
-    with pytest.raises(ValueError, match="6 tokens do not make 2 x 2; pass grid="):
+    with pytest.raises(InputError, match="6 tokens do not make 2 x 2; pass grid="):
         layer()(tokens(6))
-    with pytest.raises(ValueError, match="6 tokens do not make 4 x 2"):
+    with pytest.raises(InputError, match="6 tokens do not make 4 x 2"):
         layer().attention_weights(tokens(6), (4, 2))
 
 

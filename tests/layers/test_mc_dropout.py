@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import zoo
 from tests.reference.naive import on_one_thread
+from zoo.errors import ConfigError
 from zoo.layers.mc_dropout import MCDropout, mc_predict, mc_sampling
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
@@ -80,17 +81,17 @@ def test_sampling_may_be_nested() -> None:
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), Recorder(0.0)])
 def test_a_model_without_mc_dropout_is_refused(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"no MC dropout .* resnet_nano, with block='mcdo'"):
+    with pytest.raises(ConfigError, match=r"no MC dropout .* resnet_nano, with block='mcdo'"):
         mc_predict(model.eval(), torch.zeros(1, 2))
 
 
 def test_a_model_in_training_mode_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"call model\.eval\(\) first"):
+    with pytest.raises(ConfigError, match=r"call model\.eval\(\) first"):
         mc_predict(Recorder().train(), torch.zeros(1, 2))
 
 
 def test_no_passes_are_refused() -> None:
-    with pytest.raises(ValueError, match="mc_samples must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="mc_samples must be at least 1; got 0"):
         mc_predict(Recorder().eval(), torch.zeros(1, 2), mc_samples=0)
 
 

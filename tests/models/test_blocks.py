@@ -95,7 +95,7 @@ def test_parameters_of_blocks_are_the_models_own(family: str) -> None:
 
 @each_family
 def test_wrong_input_is_refused_by_the_first_block(family: str) -> None:
-    with pytest.raises(ValueError, match="expected a batch of images"):
+    with pytest.raises(InputError, match="expected a batch of images"):
         zoo.to_blocks(build(family))(images(family)[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import zoo
 from tests.contract.helpers import FAMILIES, build, family_of, images, relative_error, tiny
 from tests.reference.naive import on_one_thread
+from zoo.errors import ConfigError
 from zoo.models._checkpointing import take_indices
 
 one_thread = pytest.fixture(on_one_thread, scope="module", autouse=True)
@@ -184,3 +186,13 @@ def test_indices_are_absolute_ascending_and_single() -> None:
     assert take_indices(4, None) == [0, 1, 2, 3]
     assert take_indices(4, 2) == [2, 3]
     assert take_indices(4, (2, -1, 0, 2)) == [0, 2, 3]
+    assert take_indices(4, np.int64(2)) == [2, 3]
+    assert take_indices(4, np.asarray([-1, 0])) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "wrong", [99, 0, True, 1.5, "12", (), (4,), (-5,), (0.5,), (True, False), [[0]]]
+)
+def test_indices_that_no_feature_has_are_a_typed_error(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"feature indices must be|features were asked for"):
+        take_indices(4, wrong)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .exporting import is_exporting, is_symbolic, parts_of
 from .residual import truncated_normal_
 
@@ -194,7 +195,7 @@ class Attention2d(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values as maps (B, nh * hd, ...)."""
         if min(x.shape[2], x.shape[3]) < self.kv_stride:
-            raise ValueError(
+            raise InputError(
                 f"kv_stride={self.kv_stride} needs a map of at least that side; "
                 f"got {x.shape[2]} x {x.shape[3]}"
             )

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .exporting import is_exporting, is_symbolic
 from .mask_cache import kept_on_cpu
 
@@ -186,7 +187,7 @@ class ConvAttention2d(nn.Module):
         """
         height, width = x.shape[3] - self._reach(), x.shape[4] - self._reach()
         if (height, width) != tuple(q.shape[3:]) and (height, width) != (1, 1):
-            raise ValueError(
+            raise InputError(
                 f"the windowed key map is {height} x {width} but the query map is "
                 f"{q.shape[3]} x {q.shape[4]}; use padding=None and kv_stride=1 to keep the grid"
             )

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .attention import check_heads
 
 NEIGHBOURS = ("wrap_keys", "wrap", "clamp")
@@ -150,7 +151,7 @@ class ConvolutionalSelfAttention(nn.Module):
         if mask.dtype != torch.bool:
             return mask > _EXCLUDED
         if mask.shape != (q.shape[0], q.shape[2]):
-            raise ValueError(
+            raise InputError(
                 f"a bool mask marks tokens, ({q.shape[0]}, {q.shape[2]}); got {tuple(mask.shape)}"
             )
         return mask[:, None, None, :]

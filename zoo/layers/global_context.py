@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 _EPS = 1e-5  # added to the deviation, not to the variance
 
 
@@ -78,10 +80,10 @@ class GlobalContext(nn.Module):
     def similarity(self, x: Tensor) -> Tensor:
         """The standardised similarity s before its rescaling. Shape: (B, C, H, W) -> (B, G, H, W).
 
-        Raises: ValueError for an unweighted context, which has none.
+        Raises: ConfigError for an unweighted context, which has none.
         """
         if not self.weighted:
-            raise ValueError("an unweighted global context has no similarity; use weighted=True")
+            raise ConfigError("an unweighted global context has no similarity; use weighted=True")
         return self._standardise(self._similarity(x, x.mean((2, 3))))
 
     def _context(self, gap: Tensor) -> Tensor:
@@ -227,7 +229,7 @@ class TokenMixer(nn.Module):
     def similarity_maps(self, x: Tensor) -> list[Tensor]:
         """The similarity of each context. Shape: (B, C, H, W) -> each (B, gc_heads, H, W)."""
         if self.gc1 is None:
-            raise ValueError("a token mixer without global contexts has no similarity maps")
+            raise ConfigError("a token mixer without global contexts has no similarity maps")
         maps = [self.gc1.similarity(x)]
         return [*maps, self.gc2.similarity(self._first_half(x))] if self.use_second_mix else maps
 

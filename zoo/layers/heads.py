@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 
 def _clip(x: Tensor, t: float) -> Tensor:
     return t * ((x.mean((2, 3)) / t).sigmoid() - 0.5)
@@ -23,7 +25,7 @@ def _median(x: Tensor) -> Tensor:
     values = x.flatten(2)
     k = values.shape[2] // 2
     if k < 1:
-        raise ValueError(
+        raise InputError(
             "the 'gmedp' head needs a map of at least two pixels; the image is too small"
         )
     return values.topk(k, dim=2).values[:, :, -1]
@@ -85,7 +87,7 @@ class ClassifierBlock(nn.Module):
         """(B, C, H, W) -> what the last layer sees, (B, num_features)."""
         x = _POOLS[self.kind](self.bn(x), self.temp)
         if x.shape[1] != self.in_features:
-            raise ValueError(
+            raise InputError(
                 f"the {self.kind!r} head takes {self.in_features} features; this image makes "
                 f"{x.shape[1]}"
             )

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 
 class _Here(threading.local):
     """Whether a layer draws masks in the thread at hand: others may ask the same model meanwhile.
@@ -74,12 +76,12 @@ def mc_sampling(model: nn.Module) -> Iterator[None]:
     """Within the block, every `MCDropout` of `model` draws masks in eval mode too; in this thread
     alone, so not in the threads that `nn.DataParallel` starts.
 
-    Raises: ValueError if the model has no MC dropout with a positive rate.
+    Raises: ConfigError if the model has no MC dropout with a positive rate.
     """
     modules = [m for m in model.modules() if isinstance(m, MCDropout) and m.rate > 0.0]
     if not modules:
         takes = "block" in inspect.signature(type(model)).parameters
-        raise ValueError(
+        raise ConfigError(
             f"{type(model).__name__} has no MC dropout to sample from; build "
             f"{'it' if takes else 'a model with a `block`, such as resnet_nano,'} with "
             "block='mcdo' and a positive mc_rate"
@@ -104,12 +106,12 @@ def mc_predict(model: nn.Module, x: Tensor, mc_samples: int = 30) -> MCPredictio
         model: a classifier in eval mode that contains `MCDropout`.
         x: images (B, in_chans, H, W).
         mc_samples: number of forward passes, at least 1.
-    Raises: ValueError for a model in training mode or without MC dropout, or no passes.
+    Raises: ConfigError for a model in training mode or without MC dropout, or no passes.
     """
     if mc_samples < 1:
-        raise ValueError(f"mc_samples must be at least 1; got {mc_samples}")
+        raise ConfigError(f"mc_samples must be at least 1; got {mc_samples}")
     if any(module.training for module in model.modules()):
-        raise ValueError("mc_predict would update BatchNorm statistics; call model.eval() first")
+        raise ConfigError("mc_predict would update BatchNorm statistics; call model.eval() first")
     with mc_sampling(model):
         mean = _probabilities(model, x)
         squares = torch.zeros_like(mean)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from . import position_factors
 from .attention import check_heads, init_linear_
 from .exporting import is_exporting, parts_of
@@ -256,7 +257,7 @@ class PositionalSelfAttention(nn.Module):
             side = math.isqrt(tokens)
             grid = (side, side)
         if grid[0] * grid[1] != tokens:
-            raise ValueError(
+            raise InputError(
                 f"the tokens must fill the grid: {tokens} tokens do not make {grid[0]} x "
                 f"{grid[1]}; pass grid=(height, width)"
             )

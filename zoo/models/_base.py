@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ._checkpointing import SteppedModel
 
 
@@ -44,7 +44,7 @@ class ImageClassifier(SteppedModel):
     def _prepared(self, x: Tensor) -> Tensor:
         check_image(x, self.in_chans)
         if min(x.shape[2:]) < self.min_size:
-            raise ValueError(self._too_small(x.shape[2], x.shape[3]))
+            raise InputError(self._too_small(x.shape[2], x.shape[3]))
         return x
 
     def _too_small(self, height: int, width: int) -> str:
@@ -81,7 +81,7 @@ class ImageClassifier(SteppedModel):
         `pretrained_cfg` then says what it would of ``create_model(..., num_classes=num_classes)``,
         and no digest of a file, as the new classifier is in none.
 
-        Raises: ConfigError unless `num_classes` is an integer, at least 0; ValueError for a
+        Raises: ConfigError unless `num_classes` is an integer, at least 0, and for a
             `global_pool`, which is fixed by the architecture.
         """
         if (
@@ -94,7 +94,7 @@ class ImageClassifier(SteppedModel):
                 f"{num_classes!r:.80}"
             )
         if global_pool is not None:
-            raise ValueError(
+            raise ConfigError(
                 f"{type(self).__name__} pools as its paper does; global_pool={global_pool!r} "
                 "cannot be changed, leave it out"
             )
@@ -107,13 +107,13 @@ class ImageClassifier(SteppedModel):
 
 
 def check_image(x: Tensor, in_chans: int) -> None:
-    """Raise ValueError unless `x` is a floating-point batch (B, in_chans, H, W)."""
+    """Raise InputError unless `x` is a floating-point batch (B, in_chans, H, W)."""
     if x.ndim != 4 or x.shape[1] != in_chans:
-        raise ValueError(
+        raise InputError(
             f"expected a batch of images (B, {in_chans}, H, W); got shape {tuple(x.shape)}"
         )
     if not x.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"expected floating-point images; got {x.dtype}: model.pretrained_cfg.transform() "
             "makes an input from an image"
         )

@@ -7,12 +7,14 @@ purpose: nothing is written down twice, all of them follow from one list of step
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..layers.exporting import ceil_div
 from ._recomputing import recompute
 
@@ -94,10 +96,10 @@ class SteppedModel(nn.Module):
             output_fmt: "NCHW" for maps (B, C, h, w), "NLC" for tokens (B, h * w, C), row-major.
             intermediates_only: leave out the first result.
         Returns: what `forward_features` returns, and the list of features without class tokens.
-        Raises: ValueError for an unknown index or format, or a wrong input.
+        Raises: ConfigError for an unknown index or format, InputError for a wrong input.
         """
         if output_fmt not in FORMATS:
-            raise ValueError(f"output_fmt must be one of {', '.join(FORMATS)}; got {output_fmt!r}")
+            raise ConfigError(f"output_fmt must be one of {', '.join(FORMATS)}; got {output_fmt!r}")
         wanted = take_indices(len(self.feature_info), indices)
         x = self._prepared(x)
         trunk = self._trunk(size := (x.shape[2], x.shape[3]))
@@ -209,24 +211,30 @@ class _Skipped(nn.Module):
         return x
 
 
-def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+def take_indices(count: int, indices: int | Iterable[int] | None) -> list[int]:
     """Absolute numbers out of range(count), ascending: all (None), the last n, or those listed.
 
-    Raises: ValueError for a number out of range, or for none at all.
+    Raises: ConfigError for a number out of range, for none at all, or for what is no number.
     Example: ``take_indices(5, 2) -> [3, 4]``, ``take_indices(5, (-1, 0)) -> [0, 4]``
     """
     if indices is None:
         return list(range(count))
-    if isinstance(indices, int):
+    if _is_number(indices):
         if not 0 < indices <= count:
-            raise ValueError(f"the last {indices} features were asked for; the model has {count}")
+            raise ConfigError(f"the last {indices} features were asked for; the model has {count}")
         return list(range(count - indices, count))
-    taken = sorted({count + index if index < 0 else index for index in indices})
-    if not taken or taken[0] < 0 or taken[-1] >= count:
-        raise ValueError(
-            f"feature indices must be in -{count}..{count - 1}, at least one; got {tuple(indices)}"
+    listed = list(indices) if isinstance(indices, Iterable) else []
+    good = all(_is_number(index) and -count <= index < count for index in listed)
+    if not listed or not good:
+        raise ConfigError(
+            f"feature indices must be whole numbers in -{count}..{count - 1}, at least one; got "
+            f"{indices!r:.80}"
         )
-    return taken
+    return sorted({index % count for index in listed})
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def on_grid(block: nn.Module, grid: tuple[int, int]) -> Callable[[Tensor], Tensor]:

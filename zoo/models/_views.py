@@ -45,7 +45,7 @@ class FeatureNet(nn.Module):
             taken = model.prune_intermediate_layers(wanted, prune_norm=True)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"out_indices={out_indices!r}: {error}") from None
-        if not isinstance(wanted, int):
+        if isinstance(wanted, Iterable):
             taken = [len(info) + index if index < 0 else index for index in wanted]
         self.out_indices = tuple(taken)
         self.feature_info = FeatureInfo(info, taken)

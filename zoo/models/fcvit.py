@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..layers.global_context import ChannelMixer, TokenMixer
 from ..layers.residual import DropPath, drop_path_rates, truncated_normal_
 from ._base import ImageClassifier, check_image
@@ -264,7 +265,7 @@ class FCViT(ImageClassifier):
 
     def _set_classifier(self, classifier: nn.Module) -> None:
         if self.features_only:
-            raise ValueError(
+            raise ConfigError(
                 "a features_only model has no classifier; build it without features_only"
             )
         self.head = classifier

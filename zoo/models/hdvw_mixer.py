@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..layers.embeddings import PatchEmbedding
 from ..layers.positions import to_pair
 from ..layers.residual import DropPath, drop_path_rates
@@ -78,7 +79,7 @@ class MLPMixer(SequentialHeadClassifier):
         drop_rate: dropout in both; drop_path_rate: stochastic depth of the last block (linear from
             0).
     Shape: (B, in_chans, H, W) -> (B, num_classes), H and W with the grid of `img_size`.
-    Raises: ValueError in `forward` for an image with another grid; it names the sizes that work.
+    Raises: InputError in `forward` for an image with another grid; it names the sizes that work.
     """
 
     any_size = False
@@ -134,7 +135,7 @@ class MLPMixer(SequentialHeadClassifier):
         if patches.grid_of((height, width)) == self.grid:
             return
         (ph, pw), (rows, columns) = patches.patch_size, self.grid
-        raise ValueError(
+        raise InputError(
             f"this Mixer is built for {rows} x {columns} patches: it takes heights of "
             f"{(rows - 1) * ph + 1} to {rows * ph} and widths of {(columns - 1) * pw + 1} to "
             f"{columns * pw} pixels; got {height} x {width}, for which build it with "
