@@ -25,7 +25,7 @@ from zoo.weights.safetensors_file import weights_bytes
 
 from .formats.extras import extra_file
 from .formats.metadata import describe_for
-from .formats.surroundings import clean_room, uncompiled
+from .formats.surroundings import clean_room, unwrapped
 from .formats.triton import FOLDER as TRITON
 from .formats.triton import repository_file, write_triton
 from .parity.calibration import OwnImages, own_images
@@ -110,7 +110,7 @@ def export_model(
             "data and calibration are images for int8 files, and none is asked for; add the "
             "precision int8 or int8-static, or leave them out"
         )
-    model = uncompiled(model)
+    model = unwrapped(model)
     weights = weights_bytes(model)
     cfg = replace(describe_for(model, spec, None), sha256=sha256_bytes(weights))
     config = build_config(model, cfg.sha256)

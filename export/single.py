@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.weights_records import InputSpec
+from zoo.errors import ConfigError
 from zoo.factory.description import PretrainedCfg
 from zoo.files.local import atomic_path
 
@@ -15,7 +17,7 @@ from .formats.capture import capture
 from .formats.onnx_file import weights_size, write_onnx
 from .formats.outputs import Form
 from .formats.pt2_file import write_pt2
-from .formats.surroundings import clean_room, uncompiled
+from .formats.surroundings import clean_room, unwrapped
 from .formats.torchscript_file import write_torchscript
 from .graph.checks import check_size
 from .parity.report import ParityReport
@@ -52,9 +54,9 @@ def write_verified(
     from .formats.outputs import own_form
     from .parity.measure import References, check_file
     from .parity.report import ParityReport, require_parity
-    from .spec import ExportSpec
 
-    spec, model = spec or ExportSpec(), uncompiled(model)
+    _check_arguments(path, spec, image)
+    spec, model = spec or ExportSpec(), unwrapped(model)
     cfg = describe_for(model, spec, image)
     form, axes = own_form(model), axes_of(model, cfg.input, spec)
     axes = axes if kind == "onnx" else axes.strided
@@ -70,6 +72,20 @@ def write_verified(
         require_parity(report)
         remember([sha256_file(temporary)])
     return report
+
+
+def _check_arguments(path: Any, spec: Any, image: Any) -> None:
+    """Raises: ConfigError, also for the order that torch.onnx.export has."""
+    for name, value, kinds, wanted in (
+        ("path", path, (str, os.PathLike), "a path"),
+        ("spec", spec, (ExportSpec, type(None)), "an ExportSpec"),
+        ("input", image, (InputSpec, type(None)), "an InputSpec"),
+    ):
+        if not isinstance(value, kinds):
+            raise ConfigError(
+                f"{name} must be {wanted}; got a {type(value).__name__}. No example of an input is "
+                "needed: to_onnx(model, path, input=InputSpec(size=(H, W)))"
+            )
 
 
 def to_onnx(

@@ -19,6 +19,7 @@ from zoo.errors import ExportError, InputError
 
 from ..graph.checks import root_cause
 from .axes import Axes, eval_copy
+from .surroundings import own_failure
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -32,7 +33,8 @@ _TELLTALES = ("stack_trace", "source_fn_stack", "from_node")  # hold paths of th
 def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
     """Capture a float32 copy of a model in eval mode. The model is not touched.
 
-    Raises: ExportError if the model's forward cannot be captured with these axes.
+    Raises: ExportError if the model's forward cannot be captured with these axes; ConfigError if it
+        fails on such images itself.
     """
     import torch
 
@@ -44,6 +46,8 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
         with quiet(), torch.no_grad():
             program = torch.export.export(copied, (example,), dynamic_shapes=axes.dynamic_shapes())
     except Exception as error:  # the exporter raises whatever the model's code raises
+        with own_failure(model, example.shape[1:]), torch.no_grad():
+            copied(example)
         what = " with dynamic height and width" if axes.multiple else ""
         raise ExportError(
             f"torch.export could not capture {type(model).__name__}{what}: {_reason(error)}"

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ConfigError, ZooError
 
 if TYPE_CHECKING:
     from torch import nn
 
+_PARALLEL = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 _KINDS = ("cpu", "cuda")  # of devices that autocast knows
 
 
@@ -39,7 +42,30 @@ def clean_room() -> Iterator[None]:
         yield
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module that `torch.compile` was given, or the model itself."""
-    inner = getattr(model, "_orig_mod", None)
-    return model if inner is None else inner
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that torch.compile, DataParallel or DistributedDataParallel was given."""
+    inner: Any = model
+    while True:
+        if hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
+        elif type(inner).__name__ in _PARALLEL and hasattr(inner, "module"):
+            inner = inner.module
+        else:
+            return inner  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def own_failure(model: nn.Module, shape: Sequence[int]) -> Iterator[None]:
+    """Whatever a model of others raises on images of this shape (C, H, W), as a ConfigError."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        said = f": {error}" if str(error) else ""
+        raise ConfigError(
+            f"{type(model).__name__} itself fails on images of {' x '.join(map(str, shape))} "
+            f"(channels, height, width) with {type(error).__name__}{said[:300]}; choose a "
+            "size that it takes: --img-size H,W, or --set img_size=N where it is built for one",
+            code="model_input",
+        ) from error

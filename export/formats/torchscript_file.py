@@ -20,6 +20,7 @@ from ..spec import OUTPUT_NAME, ExportSpec
 from .axes import Axes, eval_copy
 from .capture import torch_runner
 from .metadata import METADATA, metadata_of
+from .surroundings import own_failure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +49,9 @@ def write_torchscript(
             traced = torch.jit.trace(copied, example, check_trace=False, strict=False)
             metadata = {_METADATA: json.dumps(metadata_of(cfg, spec, axes, outputs))}
             torch.jit.save(traced, buffer, _extra_files=metadata)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # torch.jit.trace raises whatever the model's code raises
+        with own_failure(model, example.shape[1:]), torch.no_grad():
+            copied(example)
         raise ExportError(
             f"torch.jit.trace could not export {cfg.name}: {root_cause(error)}"
         ) from error

@@ -13,6 +13,7 @@ from zoo.factory.description import PretrainedCfg
 from zoo.files.places import Directory
 
 from ..formats.outputs import own_form
+from ..formats.surroundings import own_failure
 from .inputs import make_inputs
 from .reference import eager_runner
 
@@ -45,10 +46,11 @@ def check_rebuilt(folder: Path, model: nn.Module, cfg: PretrainedCfg) -> None:
         if not _same(value, theirs[name]):
             raise _refusal(cfg, f"{name} ({value.dtype}) is not what {theirs[name].dtype} holds")
     image, names = make_inputs(cfg.input).batch[:1], own_form(model).outputs
-    ours, again = (
-        np.concatenate(list(eager_runner(one, names)(image).values()), axis=1)
-        for one in (model, rebuilt)
-    )
+    with own_failure(model, image.shape[1:]):
+        ours, again = (
+            np.concatenate(list(eager_runner(one, names)(image).values()), axis=1)
+            for one in (model, rebuilt)
+        )
     if ours.shape != again.shape:
         raise _refusal(cfg, f"it answers with {again.shape[1]} values, not {ours.shape[1]}")
     far, scale = float(np.abs(ours - again).max()), max(1.0, float(np.abs(again).max()))

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.errors import ExportError, InputError
 
 from ..formats.axes import eval_copy
-from ..formats.surroundings import clean_room
+from ..formats.surroundings import clean_room, own_failure
 from ..spec import OUTPUT_NAME, ExportSpec
 from .inputs import TestInputs, make_inputs
 
@@ -64,15 +64,18 @@ def float64_logits(model: nn.Module, batch: Array) -> Array:
 
 
 def float64_outputs(model: nn.Module, batch: Array, names: Sequence[str]) -> dict[str, Array]:
-    """All outputs of a float64 copy, by name, each flattened to float64 (n, values)."""
+    """All outputs of a float64 copy, by name, each flattened to float64 (n, values).
+
+    Raises: ConfigError (code "model_input") if the model itself fails on such images.
+    """
     import torch
 
     double = eval_copy(model).double()
-    with torch.no_grad():
-        parts = [
-            _by_name(double(torch.from_numpy(batch[i : i + 2]).double()), names)
-            for i in range(0, len(batch), 2)
+    with torch.no_grad(), own_failure(model, batch.shape[1:]):
+        answers = [
+            double(torch.from_numpy(batch[i : i + 2]).double()) for i in range(0, len(batch), 2)
         ]
+    parts = [_by_name(answer, names) for answer in answers]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

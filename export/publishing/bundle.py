@@ -38,7 +38,7 @@ from ..cards.measured_files import ACCURACY
 from ..cards.own_run import read_own_run
 from ..directory import export_model
 from ..formats.metadata import describe
-from ..formats.surroundings import clean_room, uncompiled
+from ..formats.surroundings import clean_room, unwrapped
 from ..parity.report import ParityReport
 from ..spec import ExportSpec
 from .names import CARD, PROCESSOR, PROVENANCE, check_repo
@@ -102,7 +102,7 @@ def write_bundle(
         formats, precisions, spec: as `export_model`; by default with a quantised ONNX file.
     Raises: ConfigError, ParityError, ExportError, ResourceError.
     """
-    model = uncompiled(model)
+    model = unwrapped(model)
     given = describe(model)
     cfg = _identified(given, version, licence)
     check_repo(repo)

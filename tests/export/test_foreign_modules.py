@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import export
 from export.runtime.opening import open_onnx
 from zoo import InputSpec
-from zoo.errors import ExportError
+from zoo.errors import ConfigError, ExportError
 
 SPEC = InputSpec(size=(8, 8), crop_pct=1.0)
 
@@ -124,3 +124,27 @@ def test_a_branch_on_values_is_named_by_its_line(
     with pytest.raises(ExportError, match=words):
         export.to_onnx(_Branching(), tmp_path / "m.onnx", input=SPEC)
     assert "torch.ops" not in "".join(capfd.readouterr())
+
+
+def test_a_model_in_a_wrapper_is_the_model(tmp_path: Path) -> None:
+    assert export.to_onnx(nn.DataParallel(Net()), tmp_path / "net.onnx", input=SPEC)
+
+
+@pytest.mark.parametrize("write", [export.to_onnx, export.to_torchscript, export.to_pt2])
+def test_the_arguments_of_torch_onnx_are_refused_with_ours(write: Any, tmp_path: Path) -> None:
+    image = torch.zeros(1, 3, 16, 16)
+    with pytest.raises(ConfigError, match=r"path must be a path; got a Tensor\. No example"):
+        write(Net(), image, str(tmp_path / "net"), input=SPEC)
+    with pytest.raises(ConfigError, match="spec must be an ExportSpec; got a Tensor"):
+        write(Net(), tmp_path / "net", image, input=SPEC)
+    with pytest.raises(ConfigError, match="input must be an InputSpec; got a tuple"):
+        write(Net(), tmp_path / "net", input=(16, 16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [export.to_onnx, export.to_torchscript, export.to_pt2])
+def test_a_size_that_the_model_itself_refuses_is_bad_input(write: Any, tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=3)
+    with pytest.raises(ConfigError, match=r"fails on images of 3 x 63 x 63 .* AssertionError"):
+        write(model, tmp_path / "net", input=InputSpec(size=(63, 63)))
+    assert list(tmp_path.iterdir()) == []
