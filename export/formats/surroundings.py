@@ -51,7 +51,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         elif type(inner).__name__ in _PARALLEL and hasattr(inner, "module"):
             inner = inner.module
         else:
-            return inner  # type: ignore[no-any-return]
+            found: nn.Module = inner
+            return found
 
 
 @contextlib.contextmanager
