@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +66,53 @@ def test_sampling_drops_in_eval_and_ends_with_the_block() -> None:
     with mc_sampling(model):
         assert 0 < int((model(x) == 0).sum()) < 1000
     assert model(x) is x
+
+
+def test_sampling_is_of_the_thread_that_asked() -> None:
+    model, x, found = Recorder().eval(), torch.ones(1000), []
+    with mc_sampling(model):
+        thread = threading.Thread(target=lambda: found.append(model(x)))
+        thread.start()
+        thread.join()
+    assert found[0] is x
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_does_not_sample_with_the_original(again: Callable[[nn.Module], nn.Module]) -> None:
+    model, x = Recorder().eval(), torch.ones(1000)
+    with mc_sampling(model):
+        other = again(model)
+        assert other(x) is x
+        with mc_sampling(other):
+            assert 0 < int((other(x) == 0).sum()) < 1000
+
+
+@pytest.mark.slow  # the first export of a process takes seconds
+def test_what_is_exported_of_it_is_the_identity() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), MCDropout(0.5)).eval(), torch.ones(2, 4)
+    exported = torch.export.export(model, (x,))
+    assert "dropout" not in str(exported.graph)
+    assert torch.equal(exported.module()(x), model(x))
+
+
+def test_what_is_traced_of_it_is_the_identity() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), MCDropout(0.5)).eval(), torch.ones(2, 4)
+    traced = torch.jit.trace(model, x)
+    assert "aten::dropout" not in str(traced.inlined_graph)
+    assert torch.equal(traced(x), model(x))
+
+
+def test_a_compiled_model_samples_when_asked_and_in_no_other_thread() -> None:
+    model, x, found = Recorder().eval(), torch.ones(1000), []
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), x)
+    with mc_sampling(model):
+        assert 0 < int((compiled(x) == 0).sum()) < 1000
+        thread = threading.Thread(target=lambda: found.append(compiled(x)))
+        thread.start()
+        thread.join()
+    assert torch.equal(found[0], x)
+    assert torch.equal(compiled(x), x)
 
 
 def test_sampling_ends_after_an_error_too() -> None:

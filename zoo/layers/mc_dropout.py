@@ -26,7 +26,10 @@ class _Here(threading.local):
     A copy of the layer begins without.
     """
 
-    sampling = False
+    def __init__(
+        self,
+    ) -> None:  # in every thread anew; torch.compile watches no attribute of a class
+        self.sampling = False
 
     def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
         return _Here, ()
