@@ -12,6 +12,7 @@ import zoo
 from zoo.cli import cli
 from zoo.errors import ConfigError
 from zoo.training.job import Job
+from zoo.training.machine import Machine
 from zoo.training.recipe import Recipe, scaled
 from zoo.training.recipes import RECIPES, get_recipe
 from zoo.training.start import check_tag
@@ -71,6 +72,13 @@ def test_a_change_takes_along_what_is_then_never_looked_at() -> None:
 def test_impossible_jobs_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Job(**{"model": "convit_nano", "data": "digits", **values})
+
+
+def test_impossible_machines_are_refused() -> None:
+    with pytest.raises(ConfigError, match="machine: cpu must be true or false; got 'no'"):
+        Machine(cpu="no")
+    with pytest.raises(ConfigError, match="machine: workers must not be negative; got -1"):
+        Machine(workers=-1)
 
 
 def test_a_job_takes_paths() -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..catalog.frozen import settle
 from ..data.cores import available_cores
+from ..errors import ConfigError
 
 MOST_WORKERS = 8
 
@@ -27,12 +29,21 @@ class Machine:
         micro_batch: images at once in a process; a larger share of a step is taken in parts, whose
             gradients are summed. 0: no limit. Batch norm sees the parts.
         threads: that compute; 0: OMP_NUM_THREADS, or the cores that are left by the workers.
+    Raises: ConfigError for a value of another kind, or a negative number.
     """
 
     workers: int | None = None
     cpu: bool = False
     micro_batch: int = 0
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        settle(self, "machine", "config")
+        for name in ("workers", "micro_batch", "threads"):
+            if (getattr(self, name) or 0) < 0:
+                raise ConfigError(
+                    f"machine: {name} must not be negative; got {getattr(self, name)}"
+                )
 
     def workers_for(self, device: torch.device, processes: int = 1) -> int:
         """Worker processes: beside a GPU up to 8; beside a CPU, which is busy computing, a quarter
