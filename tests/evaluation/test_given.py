@@ -75,7 +75,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"cutoffs": ("0.5",)}, "cutoffs must be a finite number; got '0.5'"),
     ({"labels": "abc"}, "labels must be a list or tuple; got 'abc'"),
     ({"definition": "text-book"}, "definition must be one of .*did you mean 'textbook'"),
-    ({"dataset": "digits"}, r"data set that is open; got 'digits': pass zoo.open_dataset\("),
+    ({"dataset": "digits"}, r"data set that is open; got 'digits': pass zoo.open_dat"),
     ({"logits": MODEL}, r"evaluate takes a function.*; got ResNet.*: pass zoo.Predictor.from_mod"),
     ({"logits": zoo.Predictor.from_model(MODEL)}, "evaluate takes a function.*; got Predictor"),
     ({"logits": "resnet_nano"}, "evaluate takes a function.*; got str"),
@@ -136,3 +136,17 @@ def test_class_numbers_are_whole() -> None:
     with pytest.raises(InputError, match="class numbers are whole numbers; got float64"):
         judge(P, Y.astype(float))
     assert judge(P.tolist(), Y.tolist()).targets.tolist() == Y.tolist()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: evaluate(_logits, "digits"),
+        lambda: evaluate(MODEL, DATA),
+        lambda: zoo.Predictor.from_model("resnet_nano"),
+    ],
+)
+def test_what_a_refusal_says_to_pass_can_be_passed(wrong: Callable[[], Any]) -> None:
+    with pytest.raises((ConfigError, DatasetError)) as caught:
+        wrong()
+    assert eval(str(caught.value).partition("pass ")[2], {"zoo": zoo, "model": MODEL}) is not None

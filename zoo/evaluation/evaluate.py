@@ -241,7 +241,7 @@ def _check_given(logits: Logits, dataset: ImageDataset | LabelledImages) -> None
         shown = repr(dataset) if isinstance(dataset, str) else type(dataset).__name__
         raise DatasetError(
             f"evaluate takes a data set that is open; got {shown[:80]}: pass "
-            'zoo.open_dataset("digits/test")'
+            'zoo.open_dataset("digits", "test")'
         )
 
 
