@@ -28,9 +28,9 @@ from ..runtime.placement import KNOWN_GAPS, SHAPE_OPERATORS
 from ..runtime.providers import LEVELS, SessionSettings
 from ..runtime.session import Session
 from ..spec import ExportSpec
-from .compare import check_named, check_parity
+from .compare import check_named
 from .inputs import make_inputs
-from .reference import Reference, compute_references
+from .reference import Reference, compute_references, eager_runner
 from .report import ParityRow
 
 Array = np.ndarray[Any, Any]
@@ -75,27 +75,15 @@ def measure_eager(bench: Bench) -> Found:
     device = bench.provider
     label = "torch-cuda" if device == "cuda" else "torch-cpu"
     rows: tuple[ParityRow, ...] = ()
+    from ..formats.outputs import own_form
+
     stage("eager", f"comparing with float64 on {label}")
     with _torch_tf32(device, bench.tf32):
-        run = _eager(bench.model, device)
+        run = eager_runner(bench.model, own_form(bench.model).outputs, device)
         for reference in bench.references:
-            rows += check_parity(run, reference, "eager", label, bench.spec, _gpu_tf32(bench))
+            named = {reference.output: reference}
+            rows += check_named(run, named, "eager", label, bench.spec, tf32=_gpu_tf32(bench))
     return rows, {}
-
-
-def _eager(model: Any, device: str) -> Any:
-    import torch
-
-    from ..formats.axes import eval_copy
-
-    single = eval_copy(model).float().to(device)
-
-    def run(batch: Array) -> Array:
-        with torch.inference_mode():
-            answer: Array = single(torch.from_numpy(batch).to(device)).cpu().numpy()
-        return answer
-
-    return run
 
 
 def measure_file(bench: Bench, file: str) -> Found:

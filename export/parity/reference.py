@@ -58,11 +58,6 @@ def reference_for(
     return compute_reference(model, make_inputs(inputs, spec.seed), spec.batches)
 
 
-def float64_logits(model: nn.Module, batch: Array) -> Array:
-    """Logits of a float64 copy of the model, eager, on the CPU. Returns: float64 (n, classes)."""
-    return next(iter(float64_outputs(model, batch, (OUTPUT_NAME,)).values()))
-
-
 def float64_outputs(model: nn.Module, batch: Array, names: Sequence[str]) -> dict[str, Array]:
     """All outputs of a float64 copy, by name, each flattened to float64 (n, values).
 
@@ -109,15 +104,17 @@ def compute_references(
     }
 
 
-def eager_runner(model: nn.Module, names: Sequence[str] = (OUTPUT_NAME,)) -> Any:
-    """Eager float32 on the CPU as a candidate: float32 (B, C, H, W) -> outputs by name."""
+def eager_runner(
+    model: nn.Module, names: Sequence[str] = (OUTPUT_NAME,), device: str = "cpu"
+) -> Any:
+    """Eager float32 as a candidate: float32 (B, C, H, W) -> outputs by name."""
     import torch
 
-    single = eval_copy(model).float()
+    single = eval_copy(model).float().to(device)
 
     def run(batch: Array) -> dict[str, Array]:
         with torch.no_grad():
-            return _by_name(single(torch.from_numpy(batch)), names)
+            return _by_name(single(torch.from_numpy(batch).to(device)), names)
 
     return run
 
@@ -134,7 +131,8 @@ def _by_name(answer: Any, names: Sequence[str]) -> dict[str, Array]:
             f"expected {len(names)} outputs ({', '.join(names)}), the model returns {len(parts)}"
         )
     return {
-        name: part.numpy().reshape(len(part), -1) for name, part in zip(names, parts, strict=True)
+        name: part.cpu().numpy().reshape(len(part), -1)
+        for name, part in zip(names, parts, strict=True)
     }
 
 

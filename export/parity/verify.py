@@ -34,7 +34,7 @@ from ..runtime.builtin import OPENVINO
 from ..runtime.providers import LEVELS
 from ..spec import ExportSpec
 from .candidates import Bench, measure_eager, measure_file
-from .reference import Reference, float64_logits
+from .reference import Reference, float64_outputs
 from .report import ParityReport, ParityRow, require_parity
 from .stored import list_test_data, read_test_data
 
@@ -204,7 +204,15 @@ def _load(directory: Path) -> Any:
 
 def _check_reference(model: Any, reference: Reference) -> None:
     """Recompute a stored reference from the weights. Raises: ParityError."""
-    logits = float64_logits(model, reference.inputs.batch)
+    from ..formats.outputs import own_form
+
+    found = float64_outputs(model, reference.inputs.batch, own_form(model).outputs)
+    if reference.output not in found:
+        raise ParityError(
+            f"the stored reference is of {reference.output}, the model returns {', '.join(found)}; "
+            "the directory mixes two models, export it again"
+        )
+    logits = found[reference.output]
     scale = float(np.abs(reference.logits).max()) or 1.0
     error = float(np.abs(logits - reference.logits).max()) / scale
     if not error <= _REFERENCE_TOLERANCE:

@@ -83,6 +83,17 @@ def test_an_export_after_a_new_classifier_is_verified_and_loaded(
     assert torch.equal(again.layer0[0].weight, model.layer0[0].weight)
 
 
+def test_a_directory_of_maps_is_verified_too(tmp_path: Path) -> None:
+    model = zoo.create_model("fcvit_nano", pretrained=True, features_only=True)
+    spec = export.ExportSpec(batches=(1,))
+    export.export_model(model, tmp_path / "out", ["torchscript"], spec)
+    report = export.verify_directory(tmp_path / "out", spec=spec).report
+    assert report
+    outputs = {row.output for row in report.rows if row.file == "model.pt"}
+    assert len(outputs) == 3
+    assert all(name.startswith("features.") for name in outputs)
+
+
 def test_layers_that_are_one_are_written_twice(tmp_path: Path) -> None:
     model: Any = zoo.create_model("convit_nano", pretrained=True)
     model.blocks[1].mlp = model.blocks[2].mlp
