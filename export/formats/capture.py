@@ -34,7 +34,7 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
     """Capture a float32 copy of a model in eval mode. The model is not touched.
 
     Raises: ExportError if the model's forward cannot be captured with these axes; ConfigError if it
-        fails on such images itself.
+        fails on images of its own size.
     """
     import torch
 
@@ -46,8 +46,9 @@ def capture(model: nn.Module, in_chans: int, axes: Axes) -> ExportedProgram:
         with quiet(), torch.no_grad():
             program = torch.export.export(copied, (example,), dynamic_shapes=axes.dynamic_shapes())
     except Exception as error:  # the exporter raises whatever the model's code raises
-        with own_failure(model, example.shape[1:]), torch.no_grad():
-            copied(example)
+        own = torch.zeros(2, in_chans, *axes.size)  # of the example one does not choose the size
+        with own_failure(model, own.shape[1:]), torch.no_grad():
+            copied(own)
         what = " with dynamic height and width" if axes.multiple else ""
         raise ExportError(
             f"torch.export could not capture {type(model).__name__}{what}: {_reason(error)}"
