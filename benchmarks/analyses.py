@@ -59,7 +59,8 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
 # Figures that take training, most of them by `convattn train` into runs/: page, command
 TRAININGS: dict[str, tuple[str, str]] = {
     "buildup": ("buildup", "buildup alternet_nano --data digits --epochs 8"),
-    "gates-epochs": ("gates", "gates runs/convit_nano-1 runs/hdvw_vit_nano-0 --data digits"),
+    "gates-epochs": ("gates", "gates runs/convit_nano-seed1 runs/hdvw_vit_nano-seed1 "
+                     "--data fashion_mnist"),
     "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
     "ablation": ("sweep", "sweep runs/convit-ablation --part test"),
     "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),

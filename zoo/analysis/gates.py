@@ -228,7 +228,7 @@ def _epoch_row(figure: Any, model: str, epochs: Sequence[LayerEpoch]) -> None:
         gate.text(0.5, 0.5, "no gates", ha="center", va="center", transform=gate.transAxes)
     gate.set_ylim(0, 1)
     gate.set_ylabel("gate, mean over heads")
-    distance.set_ylabel("nonlocality (patches), mean over heads")
+    distance.set_ylabel("nonlocality (patches),\nmean over heads")
     distance.set_ylim(bottom=0)
     for axes in (gate, distance):
         axes.set_xlabel("epoch")
