@@ -39,7 +39,7 @@ def accuracy() -> str:
     """Accuracy of bundled weights on validation and test parts, and over seeds."""
     lines = [
         "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | seconds "
-        "| size |",
+        "| MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in _measured("accuracy.json"):
@@ -53,7 +53,7 @@ def accuracy() -> str:
             f"| `{name}` | {validation['acc1_percent']:.1f} "
             f"| {test['acc1_percent']:.1f} ({low:.1f} to {high:.1f}) | {_seeds(run)} "
             f"| `{record.recipe}`, {record.seed} | {run['seconds']:.0f} "
-            f"| {record.size_bytes / 1e6:.2f} MB |"
+            f"| {record.size_bytes / 1e6:.2f} |"
         )
     return "\n".join(lines)
 
