@@ -38,8 +38,7 @@ def _measured(file: str) -> list[tuple[str, dict[str, Any]]]:
 def accuracy() -> str:
     """Accuracy of bundled weights on validation and test parts, and over seeds."""
     lines = [
-        "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | seconds "
-        "| MB |",
+        "| weights | validation, % | test, % | seeds: mean test, % | recipe, seed | seconds | MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in _measured("accuracy.json"):
