@@ -14,9 +14,9 @@ import numpy as np
 
 from export.formats.axes import eval_copy
 from export.formats.metadata import describe
-from export.parity.reference import float64_logits
+from export.parity.reference import float64_outputs
 from export.runtime.opening import open_onnx
-from export.spec import ExportSpec
+from export.spec import OUTPUT_NAME, ExportSpec
 from export.speed.forms import write_unverified_onnx
 from export.speed.timing import Run, limited_threads, ratio_of
 from zoo.cli._console import table
@@ -48,7 +48,7 @@ def compare_exports(settings: Settings) -> dict[str, Any]:
     model = random_convit(PX)
     batch = _noise((4, 3, PX, PX))
     settings.say("computing the float64 reference")
-    exact = float64_logits(model, batch)
+    exact = float64_outputs(model, batch, (OUTPUT_NAME,))[OUTPUT_NAME]
     entries: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, limited_threads(settings.threads):
         graphs = Graphs(Path(folder), settings.threads, settings.say)
@@ -114,7 +114,8 @@ def _outcome(run: Any, shape: tuple[int, ...], model: Any) -> str:
         return f"fails: {str(error).splitlines()[0]}"
     if model is None:
         return "runs"
-    return f"runs, error {np.abs(logits - float64_logits(model, batch)).max():.1e}"
+    exact = float64_outputs(model, batch, (OUTPUT_NAME,))[OUTPUT_NAME]
+    return f"runs, error {np.abs(logits - exact).max():.1e}"
 
 
 def _dynamic_size(by: str, model: Any, folder: Path) -> dict[str, str]:

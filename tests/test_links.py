@@ -79,7 +79,7 @@ def unknown_names(text: str) -> list[str]:
                 value = (
                     getattr(value, word) if hasattr(value, word) else importlib.import_module(path)
                 )
-            except ImportError:
+            except ModuleNotFoundError:
                 found.append(name)
                 break
     return found

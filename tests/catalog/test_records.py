@@ -36,6 +36,7 @@ from .toys import CONFIG, family, weights
         ({"input": {"siz": (32, 32)}}, r"input\.siz is unknown; did you mean 'size'"),
         ({"input": 32}, "input must be an object; got 32"),
         ({"overrides": [("num_classes", 7)]}, "overrides must be an object; got an? list of 1"),
+        ({"overrides": {1: 7}}, "overrides has the key 1; keys are texts"),
         ({"metrics": ("acc1",)}, r"metrics\[0\] must be an object; got 'acc1'"),
     ],
 )

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
         digests[f"{part}/images"] = hashlib.sha256(images.tobytes()).hexdigest()
         digests[f"{part}/labels"] = hashlib.sha256(labels.tobytes()).hexdigest()
-    for what, digest in digests.items():
-        monkeypatch.setitem(DATA_SETS["fashion_mnist"].digests, what, digest)  # type: ignore[arg-type]
+    record = replace(DATA_SETS["fashion_mnist"], digests=digests)
+    monkeypatch.setattr("zoo.data.fashion_mnist.RECORD", record)
     return tmp_path
 
 

@@ -183,7 +183,7 @@ def a_family() -> dict[str, Any]:
         **facts,
         "licence": Licence(code="x", weights="x"),
         "variants": {"a": {}},
-        "tiny": {1: 1},
+        "tiny": {"depth": 1},
     }
 
 

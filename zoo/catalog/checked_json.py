@@ -291,7 +291,9 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _inside(where: str, key: str) -> str:
+def _inside(where: str, key: Any) -> str:
+    if not isinstance(key, str):
+        raise JsonError(f"{where or 'it'} has the key {shown(key)}; keys are texts")
     name = key if key.isidentifier() else ascii(key)
     return f"{where}.{name[:40]}" if where else name[:40]
 

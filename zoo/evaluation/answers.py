@@ -27,7 +27,8 @@ def as_logits(found: Any, images: Sequence[ImageLike], name: str) -> Array:
     """
     rows = _as_array(found)
     if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != len(images):
-        what = f"{rows.dtype} {rows.shape}" if rows.dtype != object else type(found).__name__
+        known = rows.dtype != object or isinstance(found, np.ndarray)
+        what = f"{rows.dtype} {rows.shape}" if known else type(found).__name__
         raise ConfigError(
             f"{name[:80]} returns {what} for {len(images)} images; expected a row of "
             "floating-point numbers for each of them",
