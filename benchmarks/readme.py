@@ -63,8 +63,8 @@ def _seeds(run: dict[str, Any]) -> str:
     if len(seeds["runs"]) == 1:
         return "one"
     found = seeds["test_acc1_percent"]
-    low, high = found["interval95"]
-    return f"{len(seeds['runs'])}: {found['mean']:.1f} ({low:.1f} to {high:.1f})"
+    half = found["mean"] - found["interval95"][0]  # the upper end may be cut at 100 %
+    return f"{len(seeds['runs'])}: {found['mean']:.1f} ± {half:.1f}"
 
 
 _SHOWN = ("convit_nano.digits", "alternet_nano.digits", "fcvit_nano.digits", "convit_tiny.random")
