@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zoo.catalog.plain_values import make_plain
+from zoo.catalog.frozen import settle
 from zoo.errors import ConfigError
 
 INPUT_NAME = "pixel_values"  # the name that Hugging Face's image models and transformers.js use
@@ -56,7 +56,7 @@ class ExportSpec:
     int8_relative_l2: float = 0.5
 
     def __post_init__(self) -> None:
-        make_plain(self, _WHAT)
+        settle(self, _WHAT, "config")
         if self.opset not in OPSETS:
             raise ConfigError(
                 f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {self.opset}: torch's exporter "

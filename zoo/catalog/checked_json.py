@@ -284,8 +284,11 @@ def _described(kind: Any) -> str:
 
 def shown(value: object) -> str:
     """A value for a message, as JSON where it is, at most 40 characters."""
-    if isinstance(value, dict | list):
-        return f"{_NAMES[type(value)]} of {len(value)}"
+    if isinstance(value, dict):
+        return f"{_NAMES[dict]} of {len(value)}"
+    flat = isinstance(value, tuple) and not any(isinstance(v, dict | list | tuple) for v in value)
+    if isinstance(value, list | tuple) and not flat:
+        return f"{_NAMES[list]} of {len(value)}"
     text = ascii(value[:60]) if isinstance(value, str) else str(value)[:60]
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -13,9 +13,8 @@ from typing import Any, TypedDict
 
 from ..errors import ConfigError
 from .checked_json import Document
-from .frozen import settle
+from .frozen import freeze, settle
 from .names import check_names, is_portable
-from .plain_values import plain
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -79,7 +78,7 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            object.__setattr__(self, name, plain(value))
+            object.__setattr__(self, name, freeze(value))
         require(
             _all(Integral, self.size, 2)
             and min(self.size) > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -147,8 +146,6 @@ _DEFAULTS = {entry.name: entry.default for entry in fields(Recipe)}
 def _check_values(recipe: Recipe) -> None:
     """Raises: ConfigError for a value that is not allowed by the tables."""
     for name, value in vars(recipe).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"recipe: {name} must be finite; got {value}")
         if name in _CHOICES and value not in _CHOICES[name]:
             known = ", ".join(repr(choice) for choice in _CHOICES[name])
             raise ConfigError(f"recipe: {name} must be one of {known}; got {value!r}")
