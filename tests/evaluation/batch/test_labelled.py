@@ -126,6 +126,37 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(folder: Path, tmp_pa
     assert (found.skipped, len(found.outcomes)) == ((NAMES[3],), 23)
 
 
+@pytest.mark.parametrize("pack", ["list", "parquet"])
+def test_numbers_mean_names_where_classes_are_called_by_numbers(
+    pack: str, folder: Path, tmp_path: Path
+) -> None:
+    labels = tuple(sorted(str(number) for number in range(12)))  # 0, 1, 10, 11, 2 ...
+    stated = [2, 10, 11]
+    if pack == "list":
+        place = folder / "list.txt"
+        rows = zip(NAMES, stated, strict=False)
+        place.write_text("".join(f"{name}\t{number}\n" for name, number in rows))
+    else:
+        place = tmp_path / "x.parquet"
+        pq.write_table(parquet(folder, [*stated, *[0] * 21]).slice(0, 3), place)
+    data = open_labelled("x", open_source(place), labels)
+    [(_, _, targets)] = data.batches(8, "stop", [])
+    assert [labels[target] for target in targets] == ["2", "10", "11"]
+
+
+def shared_label(folder: Path, place: Path) -> Path:
+    """0.1.png and 0.2.png have the key "0", as webdataset counts."""
+    with tarfile.open(place / "x.tar", "w") as archive:
+        for name in ("0.1.png", "0.2.png"):
+            archive.add(folder / NAMES[0], name)
+    return place / "x.tar"
+
+
+def padded_number(folder: Path, _: Path) -> Path:
+    (folder / "list.txt").write_text(f"{NAMES[0]}\t007\n")
+    return folder / "list.txt"
+
+
 def no_column(folder: Path, place: Path) -> Path:
     pq.write_table(parquet(folder, [1] * 24).drop(["label"]), place / "x.parquet")
     return place / "x.parquet"
@@ -153,6 +184,8 @@ def foreign(folder: Path, place: Path) -> Path:
         (no_column, r"no column 'label' with numbers or names; it has image \(struct"),
         (no_cls, r"'a\.png' in '.*x\.tar' has no label"),
         (bare_list, "'00.png' has no label"),
+        (shared_label, r"'0\.1\.png' and '0\.2\.png' .* would share one label"),
+        (padded_number, r"labelled '007', which is none of the 2 classes"),
         (foreign, r"labelled '7', which is none of the 2 classes \(dark, light"),
     ],
 )

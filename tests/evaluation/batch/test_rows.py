@@ -18,6 +18,7 @@ import zoo
 from zoo.cli import main
 from zoo.errors import ConfigError, ImageError
 from zoo.evaluation.batch import parts, rows, stream
+from zoo.evaluation.batch.encoding import embeddings, encode
 from zoo.evaluation.batch.items import Item
 from zoo.evaluation.batch.job import write_rows
 from zoo.evaluation.batch.sources import open_source
@@ -195,6 +196,14 @@ def test_features_are_rows_of_one_width(predictor: Predictor, pictures: Path) ->
     assert str(table.schema.field("features").type) == "fixed_size_list<element: float>[2]"
     first = _sum_of(np.full((20, 3, 4, 4), -1, np.float32))[0]
     assert table["features"][0].as_py() == pytest.approx(first.tolist())
+
+
+@pytest.mark.parametrize("path", ["a\rb.png", "a\nb.png", 'a,"b".png'])
+def test_odd_names_stay_one_cell_of_csv(path: str) -> None:
+    row = {"path": path, "features": [0.5, 1.0], "error": None}
+    text = encode(".csv", [row, row], embeddings(2)).decode()
+    read = list(csv.reader(io.StringIO(text, newline="")))
+    assert read[1:] == [[path, "0.5", "1.0", ""]] * 2
 
 
 def test_a_stream_is_read_as_it_is_asked_for(predictor: Predictor, pictures: Path) -> None:

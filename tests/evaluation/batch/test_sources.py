@@ -61,6 +61,12 @@ def test_a_list_is_relative_to_itself_and_keeps_its_order(folder: Path) -> None:
     ]
 
 
+def test_a_list_may_begin_with_a_mark_of_windows_and_hold_odd_names(folder: Path) -> None:
+    data = "\ufeffa.png\r\nodd\u2028name.png\r\n".encode()
+    (folder / "marked.txt").write_bytes(data)
+    assert open_source(folder / "marked.txt").names == ["a.png", "odd\u2028name.png"]
+
+
 def test_a_name_that_is_not_utf8_has_a_row_that_can_be_written(folder: Path) -> None:
     os.rename(folder / "a.png", os.fsencode(folder) + b"/\xff.png")
     found = list(open_source(folder).items())

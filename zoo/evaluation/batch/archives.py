@@ -14,7 +14,7 @@ from typing import Any, Self
 from ...data.image_listing import is_visible
 from ...data.image_reading import image_suffixes
 from ...errors import DatasetError, ImageError, ZooError
-from .items import Item, printable
+from .items import Item, as_label, printable
 from .stores import is_remote, open_stream, shown, size_of
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -57,6 +57,13 @@ class Tar:
                     yield self._with_label(image, label)
                 image, label, last = None, None, key
             if _is_image(member):
+                if image is not None:
+                    raise DatasetError(
+                        f"{image.path[-60:]!r} and {member.name[-60:]!r} in {shown(self.file)!r} "
+                        "would share one label: it belongs to the name up to its first dot. Pack "
+                        "them under names of their own",
+                        code="labels",
+                    )
                 image = Item(printable(member.name), data=self._read(archive, member))
             elif member.name.endswith(".cls") and member.size <= _MAX_LABEL_BYTES:
                 label = self._read(archive, member).decode(errors="replace").strip()
@@ -70,7 +77,7 @@ class Tar:
                 "the same name beside it",
                 code="labels",
             )
-        return Item(image.path, data=image.data, label=int(label) if label.isdecimal() else label)
+        return Item(image.path, data=image.data, label=as_label(label))
 
     def members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         """Its files. What nobody reads is passed over. Raises: DatasetError; as `open_stream`."""

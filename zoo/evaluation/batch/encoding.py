@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,17 @@ def _as_parquet(rows: Sequence[Mapping[str, Any]], schema: Schema) -> bytes:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]], schema: Schema) -> bytes:
+    lines = [schema.header, *(schema.flat(row) for row in rows)]
+    return "".join(map(_csv_line, lines)).encode()
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    """Cells that hold a line feed or a carriage return are quoted: the writer looks for those of
+    its own line ends only.
+    """
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(schema.header)
-    writer.writerows(schema.flat(row) for row in rows)
-    return out.getvalue().encode()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _as_jsonl(rows: Sequence[Mapping[str, Any]], schema: Schema) -> bytes:

@@ -44,6 +44,11 @@ class Source(Protocol):
         """The images from number `start` on, up to number `stop`."""
 
 
+def as_label(text: str) -> int | str:
+    """A label that is written out: a number, or a name, which "007" is."""
+    return int(text) if text.isdecimal() and str(int(text)) == text else text
+
+
 def printable(name: str) -> str:
     """A file name as text that UTF-8 can hold: other bytes as ``\\xff``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

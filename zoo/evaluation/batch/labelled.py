@@ -15,7 +15,7 @@ from ...data.image_reading import UNREADABLE
 from ...data.preprocessing import read_image
 from ...errors import ConfigError, DatasetError, ZooError
 from .archives import Tar
-from .items import Item, Source
+from .items import Item, Source, as_label
 from .parquet_rows import Parquet
 from .sources import Files, Shards
 from .stream import Images, ThreadDecoder, batches_of, decoded, image_of
@@ -48,7 +48,7 @@ class LabelledImages:
         Raises: DatasetError for a label that is no class, or missing; as `answers`.
         """
         check_on_unreadable(on_unreadable)
-        numbers = {name: number for number, name in enumerate(self.labels)}
+        numbers = self._numbers()
         batches = batches_of(labelled(self.source, self.column), 0, batch_size)
         for items, images in decoded(batches, _ANY, ThreadDecoder(0, _read), batch_size):
             kept, targets = [], []
@@ -62,15 +62,22 @@ class LabelledImages:
                 targets.append(self._number(item, numbers))
             yield len(items), kept, np.asarray(targets, dtype=np.int64)
 
+    def _numbers(self) -> dict[str, int]:
+        """Class numbers by what a label may say: a name, or where no name is a number, the place of
+        one. Folders 0 to 11 are sorted as texts: their "2" is the class of that name.
+        """
+        names = {name: number for number, name in enumerate(self.labels)}
+        if any(name.isdecimal() for name in names):
+            return names
+        return {**names, **{str(number): number for number in range(len(self.labels))}}
+
     def _number(self, item: Item, numbers: dict[str, int]) -> int:
-        label = item.label
-        if isinstance(label, int) and 0 <= label < len(self.labels):
-            return label
-        if str(label) in numbers:
-            return numbers[str(label)]
+        label = str(item.label)
+        if label in numbers:
+            return numbers[label]
         some = ", ".join(self.labels[:4])
         raise DatasetError(
-            f"{item.path[-80:]!r} of {self.name[-60:]} is labelled {str(label)[:40]!r}, which is "
+            f"{item.path[-80:]!r} of {self.name[-60:]} is labelled {label[:40]!r}, which is "
             f"none of the {len(self.labels)} classes ({some} ...)",
             code="class_names",
         )
@@ -86,8 +93,9 @@ def open_labelled(
     ClassLabel); an archive has a file ``.cls`` beside each image, as webdataset writes it.
 
     Args:
-        labels: class names of the model, whose order numbers mean; empty where it has none: then
-            the names are those of the data, which is read once more for them.
+        labels: class names of the model, whose order numbers mean, unless names are numbers
+            themselves; empty where it has none: then the names are those of the data, which is
+            read once more for them.
     Raises: DatasetError for a source without labels.
     """
     names = tuple(labels)
@@ -97,7 +105,7 @@ def open_labelled(
         names = tuple(sorted(label for label in found if isinstance(label, str)))
         if whole and names:
             raise DatasetError(f"{name!r} has both numbers and names as labels", code="labels")
-        names = names or tuple(str(number) for number in range(max(whole) + 1))
+        names = names or tuple(str(number) for number in range(max(whole, default=-1) + 1))
     return LabelledImages(name, names, source, column)
 
 
@@ -120,8 +128,7 @@ def labelled(source: Source, column: str = "label") -> Iterator[Item]:
                     "with the folder that is its class",
                     code="labels",
                 )
-            label = stated or folder
-            yield replace(item, label=int(label) if stated.isdecimal() else label)
+            yield replace(item, label=as_label(stated) if stated else folder)
     else:
         raise ConfigError(f"{type(source).__name__} has no labels", code="labels")
 

@@ -200,7 +200,7 @@ def _spelled(path: str) -> str:
 
 def _list(place: str) -> Files:
     try:
-        lines = read_place(place, "list of images").decode().splitlines()
+        lines = read_place(place, "list of images").decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{shown(place)!r} is no list of images: byte {error.start} is not UTF-8", code="list"
