@@ -6,6 +6,7 @@ guarded by its parent, the tag is put on the commit's hash, and the same bytes a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import ConfigError, NetworkError, ZooError
 from zoo.files.client_errors import client_errors, explain
 from zoo.files.local import sha256_bytes
+from zoo.files.manifest import FILE as MANIFEST
+from zoo.files.manifest import parse_manifest
 
 from .checks import SignedOff, sign_off
-from .names import PROVENANCE
+from .names import CARD, PROVENANCE
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -81,7 +84,8 @@ def publish(
         private: create the repository as a private one; a public one is refused.
         dry_run: check everything, send nothing, make no request.
         progress: called with one line per step.
-    Raises: what `sign_off` raises; ConfigError (code "tag_exists": the tag holds other bytes);
+    Raises: what `sign_off` raises; ConfigError (codes "tag_exists": the tag holds other bytes,
+        "others_files": the repository holds files that no release of it lists);
         NetworkError (code "conflict": the repository changed meanwhile), ResourceError.
     """
     signed = sign_off(bundle, repo, tag)
@@ -124,6 +128,7 @@ def _send(
         progress(f"{repo} holds these bytes already; tagging commit {parent[:12]}")
         commit = parent
     else:
+        _require_ours(api, repo, parent, there)
         total = sum(size for _, size, _ in signed.files)
         progress(f"sending {len(signed.files)} files ({total / 1e6:.1f} MB) to {repo}")
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
@@ -138,6 +143,25 @@ def _send(
     progress(f"tagging {commit[:12]} as {tag}")
     api.create_tag(repo, tag=tag, revision=commit, exist_ok=False)
     return commit, True
+
+
+def _require_ours(api: HfApi, repo: str, commit: str | None, there: dict[str, str]) -> None:
+    """Raises: ConfigError for files that a release would delete or replace, and that no earlier one
+    lists; the card that a new repository begins with apart.
+    """
+    listed: tuple[str, ...] = ()
+    if MANIFEST in there:
+        data = Path(api.hf_hub_download(repo, MANIFEST, revision=commit)).read_bytes()
+        with contextlib.suppress(ZooError):
+            listed = (*parse_manifest(data, MANIFEST).paths, MANIFEST, PROVENANCE)
+    strange = sorted(there.keys() - {*listed, *_KEPT, CARD})
+    if strange:
+        names = ", ".join(strange[:5]) + (" ..." if len(strange) > 5 else "")
+        raise ConfigError(
+            f"{repo} holds files that no release lists ({ascii(names)[1:-1]}) and would lose; "
+            "nothing was sent. Take them out of its main branch, or choose another name",
+            code="others_files",
+        )
 
 
 def _additions(signed: SignedOff) -> Iterator[CommitOperationAdd]:

@@ -110,13 +110,13 @@ except ZooError as error:
 def test_a_change_by_somebody_else_meanwhile_stops_the_release(
     hub: HubServer, bundle: Path, tmp_path: Path
 ) -> None:
-    hub.repo("org/race", {"a.txt": b"a"})
+    hub.repo("org/race", {"README.md": b"a"})
     kind, code, text = python(RACE, tmp_path, hub.endpoint, [str(bundle), ""], HF_TOKEN=TOKEN)
     assert (kind, code) == ("NetworkError", "conflict")
     assert "changed the repository meanwhile" in text
     assert "v1.0.0" not in hub.repos["org/race"].refs
     assert set(hub.repos["org/race"].commits[hub.repos["org/race"].refs["main"]]) == {
-        "a.txt", "other.txt",
+        "README.md", "other.txt",
     }  # fmt: skip
 
 
@@ -161,14 +161,30 @@ def test_nothing_private_is_sent_to_a_public_repository(
 
 
 def test_files_of_an_earlier_release_that_are_gone_leave_the_repository(
-    hub: HubServer, bundle: Path, tmp_path: Path
+    hub: HubServer, bundle: Path, own_bundle: Path, tmp_path: Path
 ) -> None:
-    repo = hub.repo("org/older", {"old.onnx": b"old", ".gitattributes": b""})
+    (own_bundle / "old.onnx").write_bytes(b"old")
+    resign(own_bundle)
+    files = {p.relative_to(own_bundle).as_posix(): p.read_bytes()
+             for p in own_bundle.rglob("*") if p.is_file()}  # fmt: skip
+    repo = hub.repo("org/older", {**files, ".gitattributes": b""})
     ran = publish(tmp_path, hub.endpoint, bundle, "org/older", "v1.0.0")
     assert ran.code == 0, ran.err
     files = repo.commits[repo.refs["main"]]
     assert "old.onnx" not in files
     assert ".gitattributes" in files
+
+
+@pytest.mark.parametrize("theirs", ["notes.txt", "model.safetensors"])
+def test_files_that_no_release_lists_are_neither_deleted_nor_replaced(
+    hub: HubServer, bundle: Path, tmp_path: Path, theirs: str
+) -> None:
+    name = f"org/with_{theirs[:5]}"
+    repo = hub.repo(name, {theirs: b"theirs", "README.md": b"of the site", ".gitattributes": b""})
+    ran = publish(tmp_path, hub.endpoint, bundle, name, "v1.0.0")
+    assert (ran.code, ran.json["error"]["code"]) == (3, "others_files"), ran.err
+    assert f"no release lists ({theirs})" in ran.err
+    assert (len(repo.commits), set(repo.refs)) == (1, {"main"})
 
 
 def test_an_upload_that_the_hub_refuses_is_neither_committed_nor_tagged(
