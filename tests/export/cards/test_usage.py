@@ -89,12 +89,8 @@ def test_all_five_ways_to_use_bundled_weights_run_and_answer_alike(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["resnet_nano.digits", "hdvw_swin_nano.digits", "fcvit_nano.fashion_mnist"]
-)
-def test_all_five_ways_run_for_other_sizes_channels_and_labels(
-    name: str, hub: HubServer, tmp_path: Path
-) -> None:
+def test_all_five_ways_run_for_another_size_and_labels(hub: HubServer, tmp_path: Path) -> None:
+    name = "fcvit_nano.fashion_mnist"
     model = zoo.create_model(name, pretrained=True)
     answer = zoo.Predictor.from_model(model)(SEVEN).label
     export.to_onnx(model, tmp_path / "model.onnx")
