@@ -82,6 +82,19 @@ def test_parts_without_class_folders_are_no_classes(tmp_path: Path, names: tuple
         open_dataset(str(tmp_path), "train")
 
 
+@pytest.mark.parametrize("inner", ["{}", "{0}/{0}"])
+def test_parts_by_other_names_are_no_classes(tmp_path: Path, inner: str) -> None:
+    for part in ("seg_train", "seg_test"):
+        write_classes(tmp_path / inner.format(part), {"forest": 3, "sea": 3})
+    with pytest.raises(DatasetError, match="seg_test, seg_train: parts by their names"):
+        open_dataset(str(tmp_path), "train")
+
+
+def test_classes_may_have_the_words_of_parts_in_their_names(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"train_station/near": 5, "test_tube/far": 5})
+    assert open_dataset(str(tmp_path), "train").labels == ("test_tube", "train_station")
+
+
 def test_validation_is_taken_from_training_if_it_has_no_folder(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", {"cat": 10, "dog": 10})
     write_classes(tmp_path / "test", {"cat": 1, "dog": 1})

@@ -62,6 +62,20 @@ def test_answers_that_are_no_logits_are_refused(answer: Any, error: Any, message
 
 
 MODEL = zoo.create_model("resnet_nano")
+
+
+class Columns:
+    """What `torchvision.datasets.SVHN` and a data set of Hugging Face look like."""
+
+    labels = (0, 1)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int | slice) -> Any:
+        return {"image": PIXELS[place]}
+
+
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
     ({"batch_size": -1}, "batch_size must be at least 1; got -1"),
@@ -76,6 +90,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"labels": "abc"}, "labels must be a list or tuple; got 'abc'"),
     ({"definition": "text-book"}, "definition must be one of .*did you mean 'textbook'"),
     ({"dataset": "digits"}, r"data set that is open; got 'digits': pass zoo.open_dat"),
+    ({"dataset": Columns()}, r"data set that is open; got Columns: pass zoo.open_dat"),
     ({"logits": MODEL}, r"evaluate takes a function.*; got ResNet.*: pass zoo.Predictor.from_mod"),
     ({"logits": zoo.Predictor.from_model(MODEL)}, "evaluate takes a function.*; got Predictor"),
     ({"logits": "resnet_nano"}, "evaluate takes a function.*; got str"),

@@ -136,6 +136,27 @@ def test_an_iterator_of_images_is_read_to_its_end() -> None:
     assert len(expected) == len(paths) > 2
 
 
+class Pictures:
+    """A data set as torch knows them: no slices, and the end is an IndexError."""
+
+    def __getitem__(self, place: int) -> Image.Image:
+        if place > 4:
+            raise IndexError
+        return Image.fromarray(_pixels(5)[place])
+
+
+class CountedPictures(Pictures):
+    def __len__(self) -> int:
+        return 5
+
+
+@pytest.mark.parametrize("images", [Pictures(), CountedPictures()])
+def test_data_sets_that_know_no_slices_are_read_one_by_one(images: Pictures) -> None:
+    predictor = Predictor.from_model(Net(), input=SPEC)
+    expected = predictor.logits(_pixels(5), batch_size=2)
+    np.testing.assert_array_equal(predictor.logits(images, batch_size=2), expected)
+
+
 def test_arrays_of_several_images_are_several() -> None:
     predictor = Predictor.from_model(Net(), input=SPEC)
     assert predictor.logits(_pixels(5)).shape == (5, 3)

@@ -212,6 +212,9 @@ def test_evaluate_measures_all_of_a_folder_that_was_not_trained_on(
     other = invoke("evaluate", run, "--data", str(tmp_path / "moved"))
     assert "moved/all" in other
     assert "measured on 29 of 29 images\n" in other
+    grown = shutil.copytree(tmp_path / "moved", tmp_path / "later" / "photos")
+    found = invoke("evaluate", run, "--data", str(grown))
+    assert "of 29 images; 23 are not in the test part" in found  # it has seen most of the others
     whole = invoke("evaluate", run, "--data", str(walk / "photos"), "--part", "all", "--json")
     [found] = json.loads(whole)["results"].values()
     assert (found["total"], found["of"]) == (30, 30)

@@ -133,6 +133,12 @@ def test_what_a_mode_would_ignore_is_refused(words: list[str], idle: str, tmp_pa
     [
         ('models = ["a"]', "models is unknown"),
         ("seeds = []", "seeds is empty"),
+        ('model = "convit_nano"\n[grid]\ndepth = []', "depth is empty"),
+        ('model = "convit_nano"\nseeds = [0, 1, 0]', "seeds has an entry twice"),
+        ('model = "convit_nano"\n[grid]\ndepth = [1, 1]', "depth has an entry twice"),
+        ('rows = [{model = "convit_nano"}, {model = "convit_nano"}]', "rows has an entry twice"),
+        ('model = "convit_nano"\n[grid]\ndepht = [1]', "did you mean depth"),
+        ('model = "convit_nano"\n[grid]\ndepth = ["1"]', "depth must be a positive integer"),
         ("grid = 3", "no grid"),
         ("rows = [{}]", "no model"),
         ('model = "convit_nano"\n[grid]\n"recipe.epoch" = [3]', "did you mean 'epochs'"),

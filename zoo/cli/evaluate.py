@@ -194,7 +194,7 @@ def default_parts(reference: str, name: str, data: str) -> tuple[str, ...]:
     """The parts that are measured if none is named: what the model was not trained on.
 
     Of a folder that the tool splits, the test part where the model was trained on these images (its
-    run says so, or it is called after the folder), else all of it.
+    run says so) or is called after the folder, which may have grown since; else all of it.
 
     Args:
         reference, name: of the model.
@@ -209,8 +209,8 @@ def default_parts(reference: str, name: str, data: str) -> tuple[str, ...]:
     kind, place = parse_spec(data)
     if kind == "folder" and not part_folders(Path(place)):
         digest = trained_on(reference)
-        known = digest == folder_digest(place) if digest else name.endswith(f".{tag_of(data)}")
-        if not known:
+        same = digest and digest == folder_digest(place)
+        if not same and not name.endswith(f".{tag_of(data)}"):
             return ("all",)
     return ("test",) if "test" in available else available[-1:]
 

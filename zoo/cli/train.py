@@ -104,7 +104,7 @@ def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
         return None
     parts = open_parts(job)
     baseline = baseline_of(job.data, parts) if _speaks() else None
-    _say_what_is_left_out(job, parts)
+    say_what_is_left_out(job, parts)
     if baseline is not None:
         click.echo(baseline.summary(), err=True)
     with watching(job, options) as watch:
@@ -122,15 +122,23 @@ def _train(job: Job, options: dict[str, Any]) -> TrainingResult | None:
     return result
 
 
-def _say_what_is_left_out(job: Job, parts: Callable[[str], Any]) -> None:
-    """Files of a folder that are no images, and images that cannot be read."""
+def say_what_is_left_out(job: Job, parts: Callable[[str], Any]) -> None:
+    """Files of a folder that are no images, and images that no part has or that cannot be read."""
+    from ..data.digits import PARTS
     from ..data.image_listing import list_folder, skipped_remark
     from ..data.opening import parse_spec
 
     if parse_spec(job.data)[0] == "folder" and _speaks():
-        found = [parts(name) for name in ("train", "validation", "test")]
-        skipped = {path for images in found if images is not None for path in images.skipped}
-        say(list_folder(job.data).remark(nested=False), skipped_remark(sorted(skipped)))
+        found = [images for name in PARTS if (images := parts(name)) is not None]
+        skipped = {path for images in found for path in images.skipped}
+        seen = {path for images in found for path in images.source.paths}
+        listing = list_folder(job.data)
+        others = [name for name in listing.names if name not in seen]
+        say(
+            listing.remark(nested=False),
+            skipped_remark(others, "lie in no class folder of a part"),
+            skipped_remark(sorted(skipped)),
+        )
 
 
 def _finish(result: TrainingResult | None, job: Job, options: dict[str, Any], **extra: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import DatasetError, InputError
+from .image_listing import printable
 from .image_reading import UNREADABLE
 from .preprocessing import read_image
 
@@ -66,7 +67,7 @@ class FileSource:
         return np.asarray(read_image(os.path.join(self.root, self.paths[position])))
 
     def describe(self, position: int) -> str:
-        return self.paths[position]
+        return printable(self.paths[position])
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -15,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, NotFoundError
-from ..files.local import read_regular_file
+from ..files.local import read_regular_file, resource_error
 from .dataset import FileSource, ImageDataset
-from .image_listing import is_visible, list_folder
+from .image_listing import is_visible, list_folder, printable
 from .image_reading import UNREADABLE
 
 # Folder names that are taken for a part of the data.
@@ -43,7 +45,7 @@ def open_folder(root: str | Path, part: str) -> ImageDataset:
     """
     root = existing_folder(root)
     folders = part_folders(root)
-    name = f"{root.resolve().name}/{part}"
+    name = printable(f"{root.resolve().name}/{part}")
     if not folders:
         _require_no_mixture(root)
         whole = _listing(name, root, ("",))
@@ -89,7 +91,7 @@ def folder_digest(root: str | Path) -> str:
 def existing_folder(root: str | Path) -> Path:
     """Raises: NotFoundError unless it is a folder."""
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):  # `Path.is_dir` raises for a name that is too long
         raise NotFoundError(
             f"no such folder: {os.fspath(root)!r}; pass the folder that holds the data (other "
             "forms: digits, fashion_mnist, fashion_mnist:DIR, cifar10:DIR, cifar100:DIR, "
@@ -130,8 +132,11 @@ def subfolders(folder: Path) -> list[str]:
     """Names of the visible folders inside, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and is_visible(e.name))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and is_visible(e.name))
+    except OSError as error:
+        raise resource_error(error, folder) from None
 
 
 def _images_of(folder: Path) -> tuple[str, ...]:
@@ -172,7 +177,7 @@ def _listing(
         )
     numbers = {inside: number for number, inside in enumerate(classes)}
     chosen = folders[0] if folder is None else folder
-    found = class_listing(name, root, chosen, numbers, (*classes,))
+    found = class_listing(name, root, chosen, numbers, (*map(printable, classes),))
     present = set(found.targets.tolist())
     for inside in (inside for inside, number in numbers.items() if number not in present):
         if not any(_images_of(root / f / inside) for f in folders if f != chosen):
@@ -197,7 +202,22 @@ def _require_training_images(root: Path, folders: tuple[str, ...], train: str) -
 
 
 def _require_no_mixture(root: Path) -> None:
+    """Parts that are called by other names would be taken for classes."""
     names = {name for names in PART_FOLDERS.values() for name in names}
+    like = {
+        n: part for n in subfolders(root) if (part := names & {*re.split(r"[^a-z]+", n.lower())})
+    }
+    if len(set().union(*like.values())) > 1:
+        inner = Counter(
+            i for n in like for i in {Path(f).parent.name for f in _images_of(root / n)}
+        )
+        if any(count > 1 for folder, count in inner.items() if folder):
+            raise DatasetError(
+                f"{os.fspath(root)!r} has {', '.join(like)}: parts by their names and by what they "
+                "share, which would be taken for classes; call them train, validation and test, "
+                "with the class folders inside",
+                code="classes",
+            )
     loose = [name for name in subfolders(root) if name.lower() in names]
     if len(loose) == len(subfolders(root)) > 0:
         raise DatasetError(

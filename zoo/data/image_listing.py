@@ -64,6 +64,11 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({shown}{more})"
 
 
+def printable(name: str) -> str:
+    """A file name as text that UTF-8 can hold: other bytes as ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
@@ -157,9 +162,9 @@ def refuse_none(readable: int, skipped: int) -> None:
         )
 
 
-def skipped_remark(skipped: Sequence[str]) -> str:
+def skipped_remark(skipped: Sequence[str], why: str = "cannot be read") -> str:
     """One line for the screen about images that were left out; "" for none."""
-    return f"{_some('image', skipped)} cannot be read and left out" if skipped else ""
+    return f"{_some('image', skipped)} {why} and left out" if skipped else ""
 
 
 def is_visible(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ..catalog._data_sets import BY_NAME
 from ..catalog.arguments import as_text
@@ -85,6 +84,6 @@ def parse_spec(spec: str | os.PathLike[str]) -> tuple[str, str]:
         return kind, place
     if kind in CORRUPTED:
         raise ConfigError(f"{spec!r} is for evaluation only; expected {SPECS}")
-    if not spec or (kind in _KINDS and not Path(spec).is_dir()):
+    if not spec or (kind in _KINDS and not os.path.isdir(spec)):
         raise ConfigError(f"cannot tell which data {spec!r} means; expected {SPECS}")
     return "folder", spec

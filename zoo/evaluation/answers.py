@@ -92,9 +92,10 @@ def image_list(images: Any) -> Sequence[ImageLike]:
     """
     if isinstance(images, str | bytes | os.PathLike) or _is_picture(images):
         return [images]
-    if hasattr(images, "__getitem__") and not isinstance(images, Mapping):
-        several: Sequence[ImageLike] = images
-        return several
+    several = hasattr(images, "__getitem__") and hasattr(images, "__len__")
+    if several and not isinstance(images, Mapping):
+        found: Sequence[ImageLike] = images
+        return found
     try:
         return list(images)
     except TypeError:

@@ -237,7 +237,7 @@ def _check_given(logits: Logits, dataset: ImageDataset | LabelledImages) -> None
             "evaluate takes a function from images to logits; got "
             f"{type(logits).__name__}: pass zoo.Predictor.from_model(model).logits"
         )
-    if not hasattr(dataset, "labels"):
+    if not hasattr(dataset, "skipped"):
         shown = repr(dataset) if isinstance(dataset, str) else type(dataset).__name__
         raise DatasetError(
             f"evaluate takes a data set that is open; got {shown[:80]}: pass "

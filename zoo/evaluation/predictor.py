@@ -172,7 +172,7 @@ class Predictor:
         check_count("batch_size", batch_size)
         images = image_list(images)
         for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
+            chunk = [images[i] for i in range(start, min(start + batch_size, len(images)))]
             yield self.outputs(np.stack([preprocess(image, self.input) for image in chunk]), chunk)
 
     def outputs(self, batch: Array, images: Sequence[ImageLike]) -> Array:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..catalog.weights_records import InputSpec
+from ..data.image_reading import UNREADABLE
 from ..data.preprocessing import preprocess
-from ..errors import ConfigError
+from ..errors import ConfigError, ZooError
 from ..evaluation.evaluate import Accuracy
 from .augmentation import draw_changes
 from .learner import prepare_images
@@ -92,8 +93,9 @@ class StreamSource:
 
         held = Held(images, HELD_LIMIT // max(1, workers))
         self.places: list[list[tuple[int, int, int]]] = []  # of the epoch that is read
-        self.loader = DataLoader(
-            _Augmented(held, training_transform(spec, recipe), recipe.seed),  # type: ignore[arg-type]
+        self.loader: Any = DataLoader(
+            _Caught(_Augmented(held, training_transform(spec, recipe), recipe.seed)),  # type: ignore[arg-type]
+            collate_fn=_collated,
             batch_sampler=self.places,  # type: ignore[arg-type]
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -106,7 +108,7 @@ class StreamSource:
             [(epoch, int(i), int(copy)) for i, copy in pairs[take_share(len(pairs), rank, world)]]
             for pairs in steps
         ]
-        yield from self.loader
+        yield from _raised(self.loader)
 
 
 class Held:
@@ -128,6 +130,38 @@ class Held:
             self.left -= found[0].nbytes
             self.known[index] = found
         return self.known[index]
+
+
+class _Caught:
+    """A data set whose unreadable images are their errors: raised in a worker process, one would
+    come back as the text of a traceback.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return self.rows[place]
+        except UNREADABLE as error:
+            return error
+
+
+def _collated(rows: list[Any]) -> Any:
+    """A batch, or the first error in it."""
+    from torch.utils.data import default_collate
+
+    return next((row for row in rows if isinstance(row, ZooError)), None) or default_collate(rows)
+
+
+def _raised(batches: Iterable[Any]) -> Batches:
+    for batch in batches:
+        if isinstance(batch, ZooError):
+            raise batch
+        yield batch
 
 
 class _Augmented:
@@ -224,12 +258,14 @@ class Examination:
             return
         from torch.utils.data import DataLoader
 
-        yield from DataLoader(
-            Preprocessed(self.images, self.spec),  # type: ignore[arg-type]
+        loader: Any = DataLoader(
+            _Caught(Preprocessed(self.images, self.spec)),  # type: ignore[arg-type]
+            collate_fn=_collated,
             batch_sampler=[list(mine[i : i + BATCH]) for i in range(0, len(mine), BATCH)],
             num_workers=self.workers,
             generator=torch.Generator().manual_seed(0),
         )
+        yield from _raised(loader)
 
 
 class Preprocessed:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 FILE = "checkpoint.safetensors"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _UNKNOWN = b"0" * 64  # what stands for the digest while it is computed
 Tensors = dict[str, "Tensor"]
 
@@ -147,7 +147,7 @@ def check_same_job(job: dict[str, Any], stored: dict[str, Any], directory: Path)
     if changed:
         raise ConfigError(
             f"{directory} holds another run: {'; '.join(changed[:5])}. Continue it with the same "
-            "options, or choose another --out",
+            "options and images, or choose another --out",
             code="another_run",
         )
 

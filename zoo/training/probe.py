@@ -22,7 +22,7 @@ from .batches import Images, Preprocessed
 from .job import Job
 from .plan import Array
 from .run import open_parts
-from .start import tag_of
+from .start import refuse_in_data, tag_of
 
 FILE = "probe.json"
 BATCH = 64
@@ -84,6 +84,7 @@ def probe(job: Job, kind: str, out: str | Path) -> Probe:
     """
     if kind not in ("linear", "knn"):
         raise ConfigError(f"a probe is linear or knn; got {kind!r}")
+    refuse_in_data(out, job.data)
     reference = job.finetune_from or job.model
     size = {} if job.img_size is None else {"img_size": job.img_size}
     model = create_model(reference, pretrained=True, num_classes=0, **size).eval()

@@ -17,7 +17,7 @@ from ..catalog.checked_json import Document
 from ..data.digits import PARTS
 from ..data.folders import folder_digest
 from ..data.opening import available_parts, open_dataset, parse_spec
-from ..errors import DivergedError, ZooError
+from ..errors import DatasetError, DivergedError, ZooError
 from ..factory.config_json import build_config
 from ..files import card_text
 from ..files.json_text import to_json
@@ -37,7 +37,7 @@ from .loop import Sitting, Watch, train
 from .machine import Machine
 from .plan import keep_fraction
 from .report import evaluation_facts, write_report
-from .start import create_start, freeze, tag_of
+from .start import create_start, freeze, refuse_in_data, tag_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,13 +103,16 @@ def train_model(
     """
     check_flags(resume=resume, report=report, overwrite=overwrite)
     _check_place(Path(out), resume, overwrite)
+    refuse_in_data(out, job.data)
     parts = open_parts(job)
     training = parts("train")
     assert training is not None
+    about = describe_data(job.data, parts)
     model = create_start(job, training.labels)
     frozen = freeze(model, job.freeze)
     out = make_directory(out)
-    sitting = Sitting(directory=out, job=job.to_dict(), resume=resume, watch=watch or Watch())
+    facts = {**job.to_dict(), **about}
+    sitting = Sitting(directory=out, job=facts, resume=resume, watch=watch or Watch())
     spec = model.pretrained_cfg.input
     with sole_writer(out) if _is_first() else contextlib.nullcontext():
         if _is_first():  # again: another run may have begun or ended there meanwhile
@@ -124,7 +127,6 @@ def train_model(
             raise _with_good_state(error, error.result, out) from None
         if is_main_process():
             shown = (parts("test") or parts("validation")) if report else None
-            about = describe_data(job.data, parts)
             write_run(model, job, result, out, shown, finished=True, baseline=baseline, about=about)
         return result
 
@@ -150,12 +152,25 @@ def open_parts(job: Job) -> Callable[[str], ImageDataset | None]:
             if name == "test" and name not in available_parts(job.data):
                 return None
             images = open_dataset(job.data, name, on_unreadable=job.on_unreadable)
+            if name == "train":
+                _require_every_class(images)
             if name == "train" and job.fraction != 1:
                 images = images.subset(keep_fraction(images.targets, job.fraction))
             found[name] = images
         return found[name]
 
     return part
+
+
+def _require_every_class(images: ImageDataset) -> None:
+    """Raises: DatasetError for a class whose images were all left out: it would never be learnt."""
+    counts = np.bincount(images.targets, minlength=len(images.labels))
+    for number in np.flatnonzero(counts == 0):
+        raise DatasetError(
+            f"no image of the class {images.labels[number]!r} of {images.name} can be read; mend "
+            "them, or remove the class",
+            code="empty_class",
+        )
 
 
 def describe_data(data: str, parts: Callable[[str], ImageDataset | None]) -> dict[str, Any]:
@@ -179,9 +194,11 @@ def is_finished(out: Path, job: Job) -> bool:
     if (out / checkpoint.FILE).exists() or not (out / MANIFEST).is_file():
         return False
     metrics = read_document(DOCUMENT, out / METRICS)
-    stored = {key: metrics.get(key) for key in ("recipe", *_facts(job))}
     recipe = json.loads(json.dumps(asdict(job.planned)))
     current = {"recipe": recipe, **json.loads(json.dumps(_facts(job)))}
+    if parse_spec(job.data)[0] == "folder":  # which may have changed; what has a name has not
+        current |= describe_data(job.data, open_parts(job))
+    stored = {key: metrics.get(key) for key in current}
     checkpoint.check_same_job(current, stored, out)
     return True
 

@@ -6,14 +6,18 @@ import inspect
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalog._data_sets import BY_NAME
 from ..catalog.references import kind_of
 from ..catalog.registry import get_record, split_reference
+from ..data.folders import part_folders
+from ..data.opening import parse_spec
 from ..errors import ConfigError, suggestion
 from ..factory.building import find_class
 from ..factory.create import create_model, create_random
+from ..factory.keywords import check_arguments
 from .job import Job
 
 if TYPE_CHECKING:
@@ -133,6 +137,13 @@ def _keywords(architecture: str) -> Collection[str]:
     return inspect.signature(find_class(get_record(architecture).family.builder)).parameters
 
 
+def check_keywords(model: str, config: Mapping[str, Any]) -> None:
+    """Raise what building the model would, as far as its name and its keywords alone tell."""
+    check_name(model)
+    if kind_of(model) == "name":
+        check_arguments(find_class(get_record(model).family.builder), config)
+
+
 def check_drop_path(model: str, changes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise ConfigError for a stochastic depth that was asked for and would have no effect.
 
@@ -184,6 +195,21 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, ...]:
 
 def _has_head(module: nn.Module, head: set[int]) -> bool:
     return any(id(p) in head for p in module.parameters())
+
+
+def refuse_in_data(out: str | Path, data: str) -> None:
+    """Raises: ConfigError for a directory that would become a class of the folder it lies in."""
+    kind, place = parse_spec(data)
+    if kind != "folder" or not Path(place).is_dir():
+        return
+    root, found = Path(place).resolve(), Path(out).resolve()
+    parts = [root / folder for folder in part_folders(root).values()] or [root]
+    if any(found.is_relative_to(part) for part in parts):
+        raise ConfigError(
+            f"{out} lies in the data, {place}, and would be one of its classes; choose an --out "
+            "beside it",
+            code="out",
+        )
 
 
 def tag_of(data: str) -> str:

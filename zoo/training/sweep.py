@@ -23,7 +23,7 @@ from .machine import Machine
 from .recipe import scaled
 from .recipes import get_recipe
 from .run import DOCUMENT, METRICS, is_finished, train_model
-from .start import check_drop_path, tag_of
+from .start import check_drop_path, check_keywords, tag_of
 
 FILE = "sweep.json"
 
@@ -152,6 +152,7 @@ class Grid:
             raise ConfigError(f"grid {self.name}: seed is no setting; give seeds = [...] for all")
         recipe = scaled(scaled(get_recipe(self.recipe), **self.set), **own)
         config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        check_keywords(model, config)
         check_drop_path(model, {**self.set, **own}, config)
         return Job(
             model=model,
@@ -263,9 +264,14 @@ def get_grid(reference: str) -> Grid:
 
 def _from_values(path: Path, values: Mapping[str, Any]) -> Grid:
     grid = _GRID.check({**values, "name": path.stem}, str(path))
-    empty = [key for key in ("rows", "fractions", "seeds") if key in values and not values[key]]
-    if empty:
-        raise _GRID.refusal(str(path), f"{empty[0]} is empty")
+    lists = {key: values[key] for key in ("rows", "fractions", "seeds") if key in values}
+    for key, entries in (*lists.items(), *grid.grid.items()):
+        if not entries:
+            raise _GRID.refusal(str(path), f"{key} is empty")
+        if len({json.dumps(entry, sort_keys=True, default=str) for entry in entries}) < len(
+            entries
+        ):
+            raise _GRID.refusal(str(path), f"{key} has an entry twice, which would run once")
     runs = math.prod(map(len, (*grid.grid.values(), grid.fractions, grid.seeds)))
     if runs + len(grid.rows) > _MAX_RUNS:
         raise _GRID.refusal(str(path), f"it asks for more than {_MAX_RUNS} runs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,8 +46,3 @@ class Source(Protocol):
 def as_label(text: str) -> int | str:
     """A label that is written out: a number, or a name, which "007" is."""
     return int(text) if text.isdecimal() and str(int(text)) == text else text
-
-
-def printable(name: str) -> str:
-    """A file name as text that UTF-8 can hold: other bytes as ``\\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...data.image_listing import is_visible, list_folder, list_sources
+from ...data.image_listing import is_visible, list_folder, list_sources, printable
 from ...data.image_reading import image_suffixes
 from ...errors import ConfigError, DatasetError, ImageError, NotFoundError
 from . import archives
 from .archives import open_tar
-from .items import Item, Source, printable
+from .items import Item, Source
 from .parquet_rows import open_parquet
 from .stores import is_remote, list_place, read_place, shown
 
