@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..catalog.checked_json import Document
 from ..catalog.records import ModelRecord
+from ..catalog.references import is_registered
 from ..catalog.weights_records import InputFields, InputSpec
 from ..errors import ConfigError
 from ..files.places import CONFIG, Directory, Repository
@@ -45,6 +47,7 @@ class Config(_Named, total=False):
     convattn: _Own
 
 
+_log = logging.getLogger(__name__)
 _MOST = {int: 1_000_000, float: 1e9}
 DOCUMENT = Document(Config, "config.json of a model", "config_json", "write the directory again")
 
@@ -56,13 +59,49 @@ def read_config(place: Directory | Repository) -> dict[str, Any]:
 
 def parse_config(data: bytes, what: str) -> dict[str, Any]:
     """Parse a timm-format config.json. Raises: ConfigError."""
-    return dict(DOCUMENT.parse(data, what))
+    config = dict(DOCUMENT.parse(data, what))
+    return config if "convattn" in config else dict(DOCUMENT.check(_of_timm(config), what))
+
+
+def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What timm wrote, now or years ago, with every fact at the place where timm puts it today: it
+    reads class names, number of classes, channels and size of images at several.
+    """
+    said: Mapping[str, Any] = config.get("pretrained_cfg", config)
+    size = said.get("input_size") or (3,)
+    arguments = {
+        **({"in_chans": size[0]} if size[0] != 3 else {}),
+        **({"img_size": size[1:]} if said.get("fixed_input_size") else {}),
+    }
+    names = config.get("labels") or config.get("label_names") or said.get("label_names")
+    return {
+        **{key: said[key] for key in ("num_classes",) if said.get(key) is not None},
+        **config,
+        "label_names": names,
+        "model_args": {**arguments, **config.get("model_args", {})},
+        "pretrained_cfg": said,
+    }
+
+
+def say_crop_mode(said: Mapping[str, Any], what: str) -> None:
+    """Warn in the log of a way to crop that timm has and we have not."""
+    mode = said.get("crop_mode") or "center"
+    if mode != "center":
+        _log.warning(
+            f"{what} asks for crop_mode {str(mode)[:40]!r}, which is not known here: images are "
+            "cut at the centre, so that answers about images that are not square differ"
+        )
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:
-    """Our name for the architecture of a config.json: of the registry, or with its prefix."""
+    """Our name for the architecture of a config.json: of the registry, or with its prefix; one that
+    only timm knows is timm's.
+    """
     own: str = config.get("convattn", {}).get("architecture") or ""
-    return own or str(config["architecture"]).removeprefix(TIMM_PREFIX)
+    name = str(config["architecture"])
+    if own or name.startswith(TIMM_PREFIX) or is_registered(name):
+        return own or name.removeprefix(TIMM_PREFIX)
+    return f"timm:{name}"
 
 
 def build_config(model: nn.Module, weights_sha256: str = "") -> dict[str, Any]:
@@ -127,7 +166,8 @@ def _ends(model: nn.Module) -> dict[str, str]:
 def trained_arguments(config: Mapping[str, Any], record: ModelRecord | None) -> dict[str, Any]:
     """Constructor keywords by a config.json: those that differ from the registered model's."""
     trained: dict[str, Any] = {**config.get("model_args", {})}
-    if "convattn" not in config and trained.get("global_pool") == "token":
+    theirs = record is not None and "convattn" not in config
+    if theirs and trained.get("global_pool") == "token":
         del trained["global_pool"]  # timm writes it; ConViT has no other way to pool
     classes = config.get("num_classes")
     usual = None if record is None else record.config.get("num_classes", 1000)
@@ -173,14 +213,19 @@ def check_version(record: ModelRecord, config: Mapping[str, Any], what: str) -> 
 def restored_cfg(
     cfg: PretrainedCfg, config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> PretrainedCfg:
-    """`cfg` of the model just built, with the labels, licence and input of its config.json."""
-    spec = InputSpec.from_dict({**cfg.input.to_dict(), **config.get("pretrained_cfg", {})})
+    """`cfg` of the model just built, with the labels, licence and input of its config.json.
+
+    Weights that somebody else made are under the licence that he states, not under upstream's.
+    """
+    own, said = config.get("convattn"), config.get("pretrained_cfg", {})
+    say_crop_mode(said, f"the config.json of {cfg.architecture}")
+    spec = InputSpec.from_dict({**cfg.input.to_dict(), **said})
     if "img_size" in overrides:
         spec = replace(spec, size=cfg.input.size)
     return replace(
         cfg,
         labels=() if "num_classes" in overrides else stated_labels(config, cfg.num_classes),
-        licence=config.get("convattn", {}).get("licence") or cfg.licence,
+        licence=str(said.get("license") or "") if own is None else own.get("licence", cfg.licence),
         input=spec if cfg.input.in_chans == spec.in_chans else cfg.input,
     )
 

@@ -19,7 +19,7 @@ from ..files.manifest import FILE as MANIFEST
 from ..files.manifest import Manifest, read_manifest
 from ..files.places import WEIGHTS, Directory, Repository
 from .building import Blueprint
-from .config_json import read_config
+from .config_json import architecture_of, read_config
 from .description import PretrainedCfg
 from .resolve import resolve
 
@@ -104,7 +104,7 @@ def _facts_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json says of its weights."""
     own = config.get("convattn", {})
     facts = {
-        "architecture": own.get("architecture") or config["architecture"],
+        "architecture": architecture_of(config),
         "tag": own.get("tag", ""),
         "version": own.get("version", ""),
         "weights_sha256": own.get("weights_sha256", ""),

@@ -14,6 +14,7 @@ from ..errors import NoWeightsError, UnknownModelError, suggestion
 from ..files.download import download_verified
 from ..files.fetch import pin_on_first_use
 from .building import Blueprint, construct_at, input_of
+from .config_json import say_crop_mode
 from .description import PretrainedCfg
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def of_timm(reference: str, pretrained: bool, overrides: Mapping[str, Any]) -> B
         )
     said = timm.get_pretrained_cfg(name).to_dict()
     spec = InputSpec.from_dict(timm.data.resolve_data_config(pretrained_cfg=said))
+    say_crop_mode(said, reference)
     described = PretrainedCfg(
         architecture=reference,
         architecture_version=1,
