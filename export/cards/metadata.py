@@ -141,6 +141,12 @@ def _result(metric: Metric, data: DataRecord | None) -> EvalResult:
     )
 
 
+def plain(text: str) -> str:
+    """A name that others chose, in one line and without a meaning in Markdown, HTML or a table."""
+    marks = r"[\\`*\[\]<>|~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)"
+    return re.sub(marks, r"\\\g<0>", " ".join(text.split()))
+
+
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 

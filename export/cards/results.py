@@ -10,7 +10,7 @@ from typing import Any
 from zoo.catalog.weights_records import Metric
 
 from .facts import CardFacts, Json, MeasuredParity
-from .metadata import measured_metrics_of
+from .metadata import measured_metrics_of, plain
 
 NOT_MEASURED = "Not measured."
 _HEAD = ["| metric | value | on | source |", "|---|---|---|---|"]
@@ -47,7 +47,7 @@ def _class_numbers(labels: Sequence[str]) -> str:
     """What numbers in pictures mean: names that no font had the letters of are drawn as numbers."""
     if all(label.isascii() for label in labels):
         return ""
-    names = ", ".join(f"{number} {label}" for number, label in enumerate(labels))
+    names = ", ".join(f"{number} {plain(label)}" for number, label in enumerate(labels))
     return f"Where a picture has numbers instead of classes: {names}."
 
 
@@ -66,9 +66,8 @@ def _metric_row(metric: Metric, accuracy: Json | None) -> str:
             f"**{found['acc1_percent']:.2f}** ({found['correct']} of {found['total']}; 95 %: "
             f"{low:.1f} to {high:.1f})"
         )
-    return (
-        f"| {_NAMES.get(metric.name, metric.name)} | {value} | {metric.dataset} | {metric.source} |"
-    )
+    name = _NAMES.get(metric.name, metric.name)
+    return f"| {name} | {value} | {plain(metric.dataset)} | {metric.source} |"
 
 
 def _conditions(accuracy: Json) -> str:

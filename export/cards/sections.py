@@ -8,7 +8,7 @@ from zoo.catalog.citations import bibtex_of, lineage_of
 from zoo.files import card_text
 
 from .facts import CardFacts
-from .metadata import measured_metrics_of, split_of
+from .metadata import measured_metrics_of, plain, split_of
 from .own_run import OwnRun
 from .results import seeds_table, where
 
@@ -51,9 +51,12 @@ def _weights(facts: CardFacts) -> str:
     if facts.run is not None:
         how = f"fine-tuned from `{facts.run.start}`" if facts.run.start else "trained"
         count = facts.run.metrics["training_images"]
-        trained = f", {how} on {count:,} images of {facts.run.data},"
+        trained = f", {how} on {count:,} images of {plain(facts.run.data)},"
     version = f" (version {cfg.version})" if cfg.version else ""
-    return f"These weights{version}{trained} sort images of {image} into {cfg.num_classes} classes."
+    what = f"sort images of {image} into {cfg.num_classes} classes"
+    if not cfg.num_classes:
+        what = f"turn images of {image} into features; they have no classifier"
+    return f"These weights{version}{trained} {what}."
 
 
 def _goodness(facts: CardFacts) -> str:
@@ -65,7 +68,7 @@ def _goodness(facts: CardFacts) -> str:
         if found:
             low, high = found["interval95_percent"]
             interval = f" (95 %: {low:.1f} to {high:.1f})"
-        return f"We measured {best.value:.1f} %{interval} top-1 accuracy on {best.dataset}."
+        return f"We measured {best.value:.1f} %{interval} top-1 accuracy on {plain(best.dataset)}."
     if facts.published:
         last = facts.published[-1]
         best = next((m for m in reversed(facts.published) if m.name == "acc1_percent"), last)
@@ -118,7 +121,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _some(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(labels[:10])
+    shown = ", ".join(map(plain, labels[:10]))
     return f": {shown}{', ...' if len(labels) > 10 else ''}" if labels else ""
 
 
@@ -191,11 +194,11 @@ def _own_data(facts: CardFacts, run: OwnRun) -> str:
     """The images of one's own: in the owner's words, then as they were counted."""
     parts = ", ".join(f"{count:,} {part}" for part, count in run.metrics.get("images", {}).items())
     classes = run.metrics.get("classes", {})
-    shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:20])
+    shown = ", ".join(f"{plain(name)} {count:,}" for name, count in list(classes.items())[:20])
     more = ", ..." if len(classes) > 20 else ""
     skipped, digest = len(run.metrics.get("skipped", ())), run.metrics.get("data_sha256")
     counted = [
-        f"Images of {run.data}: {parts}." if parts else "",
+        f"Images of {plain(run.data)}: {parts}." if parts else "",
         f"Training images by class: {shown}{more}." if shown else "",
         f"Left out, because they cannot be read: {skipped}." if skipped else "",
         f"Digest of the folder: `{digest[:16]}`." if digest else "",
@@ -212,12 +215,12 @@ def licence(facts: CardFacts) -> str:
     """Code and weights separately; statements that conflict are shown, not resolved."""
     cfg, record = facts.cfg, facts.record
     if record is None:
-        return f"Weights: {cfg.licence or 'not stated'}. Code of the architecture: timm's."
+        return f"Weights: {plain(cfg.licence) or 'not stated'}. Code of the architecture: timm's."
     terms = record.family.licence
     rows = [
         "| what | licence as stated | by |",
         "|---|---|---|",
-        f"| weights | {cfg.licence or 'not stated'} | {_owner(facts)} |",
+        f"| weights | {plain(cfg.licence) or 'not stated'} | {_owner(facts)} |",
         f"| upstream's code | {terms.code} | {record.family.upstream} |",
         "| this implementation | Apache-2.0 | convattn-zoo |",
     ]

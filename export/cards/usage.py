@@ -8,6 +8,7 @@ one beside the catalogue loads by name.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from zoo.catalog.weights_records import InputSpec
 from zoo.factory.description import PretrainedCfg
@@ -34,14 +35,19 @@ def _published(facts: CardFacts) -> str:
 
 def usage(facts: CardFacts) -> str:
     """Headed snippets: of a bundle, from its repository; of weights of a record, by their name."""
+    if not facts.cfg.num_classes:
+        return f"```bash\n{INSTALL}\n```\n\n" + _shown([_embedding(facts)])
     if facts.repo:
         first = [_from_bundle(facts), _embedding(facts)]
     else:
         first = [_create_model(facts), _torch_hub(facts)]
     name = f"hf-hub:{_published(facts)}" if facts.repo else facts.name
     parts = [*first, _timm(facts), _onnxruntime(facts), _command_line(name)]
-    ways = [f"### {title}\n\n{text}" for title, text in parts]
-    return "\n\n".join([*ways, _transformers(facts)])
+    return "\n\n".join([_shown(parts), _transformers(facts)])
+
+
+def _shown(parts: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
 
 def _python(code: str) -> str:
@@ -103,6 +109,7 @@ def _timm(facts: CardFacts) -> tuple[str, str]:
         name, text = f"{cfg.timm_name}.{cfg.tag}", _ADDS
     ending = "number" if plain or not cfg.labels else 'model.pretrained_cfg["label_names"][number]'
     imports, registers = ("", "") if plain else ("\nimport zoo", f"{REGISTERS}\n")
+    mode = _mode(cfg.input)
     code = f"""import timm
 import torch{imports}
 from PIL import Image
@@ -111,13 +118,13 @@ from PIL import Image
 data = timm.data.resolve_model_data_config(model)
 transform = timm.data.create_transform(**data, is_training=False)
 with torch.inference_mode():
-    number = int(model(transform(Image.open("{IMAGE}").convert("RGB"))[None]).argmax())
+    number = int(model(transform(Image.open("{IMAGE}").convert("{mode}"))[None]).argmax())
 print({ending})"""
     return "timm", f"{text}\n\n{_python(code)}"
 
 
 def _transformers(facts: CardFacts) -> str:
-    """Python's transformers and transformers.js, on the published bundle."""
+    """Python's transformers, for images in colour, and transformers.js, on the bundle."""
     repo, version = repo_of(facts), facts.cfg.version
     keyword, option = "", ""
     if version:
@@ -139,10 +146,13 @@ const model = await AutoModel.from_pretrained("{repo}", how);
 const processor = await AutoImageProcessor.from_pretrained("{repo}", how);
 const {{ logits }} = await model(await processor(await RawImage.read("{IMAGE}")));
 console.log(model.config.id2label[logits.data.indexOf(Math.max(...logits.data))]);"""
+    reads = f"**transformers** reads the bundle as one of timm's models:\n\n{_python(python)}\n\n"
+    if facts.cfg.input.in_chans != 3:
+        reads = ""  # for timm's models its processor opens every image in colour
     return (
-        f"**transformers** reads the bundle as one of timm's models:\n\n{_python(python)}\n\n"
-        f"**transformers.js** runs its ONNX file; it resizes in its own way, so that pixels, and "
-        f"the probabilities with them, differ a little (docs/hub.md):\n\n```js\n{script}\n```"
+        f"{reads}**transformers.js** runs its ONNX file; it resizes in its own way, so that "
+        f"pixels, and the probabilities with them, differ a little (docs/hub.md):\n\n"
+        f"```js\n{script}\n```"
     )
 
 
@@ -173,12 +183,16 @@ print({answer})"""
     return "ONNX Runtime", f"{where}\n\n{_python(code)}"
 
 
+def _mode(spec: InputSpec) -> str:
+    """Pillow's name for the channels of an image."""
+    return "L" if spec.in_chans == 1 else "RGB"
+
+
 def _preprocessing(spec: InputSpec) -> str:
     """The steps of `zoo.data.preprocessing` for one image, written out for Pillow and numpy."""
     height, width = spec.size
     tall, wide = (math.floor(side / spec.crop_pct) for side in spec.size)
-    mode = "RGB" if spec.in_chans == 3 else "L"
-    lines = [f'image = Image.open("{IMAGE}").convert("{mode}")']
+    lines = [f'image = Image.open("{IMAGE}").convert("{_mode(spec)}")']
     if tall == wide:
         lines.append(f"scale = {tall} / min(image.size)")
     else:

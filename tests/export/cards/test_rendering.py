@@ -19,9 +19,10 @@ import zoo
 from export.cards import facts as card_facts
 from export.cards.document import cards, render
 from export.cards.facts import facts_of, require_measured
-from export.cards.metadata import eval_results, source_url, split_of
+from export.cards.metadata import eval_results, plain, source_url, split_of
 from zoo.catalog.citations import LAYERS, bibtex_of, entries
 from zoo.catalog.records import Licence, ModelRecord
+from zoo.catalog.tables import read_labels
 from zoo.errors import ConfigError, IntegrityError, NotFoundError, NoWeightsError, UnknownModelError
 
 from ...contract.helpers import build
@@ -306,3 +307,33 @@ def test_sources_and_parts_are_recognised() -> None:
     assert split_of("digits/test") == "test"
     assert split_of("ImageNet-1k validation") == "validation"
     assert split_of("a test of ours") is None
+
+
+def test_names_that_others_chose_mean_nothing_in_a_card(tmp_path: Path) -> None:
+    facts = facts_of(NANO, tmp_path)
+    names = ("a|b", "<img src=x>", "*s* _u_ snake_case", "two\nlines", "`t`", "猫")
+    text = render(replace(facts, cfg=replace(facts.cfg, num_classes=6, labels=names)))
+    line = next(line for line in text.splitlines() if line.startswith("| classes |"))
+    shown = r"a\|b, \<img src=x\>, \*s\* \_u\_ snake_case, two lines, \`t\`, 猫"
+    assert line == f"| classes | 6: {shown} |"
+    known = [name for key in ("imagenet1k", "digits") for name in read_labels(key)]
+    assert [plain(name) for name in known] == known
+
+
+def test_a_grey_models_snippets_open_grey_images(tmp_path: Path) -> None:
+    facts = facts_of(NANO, tmp_path)
+    spec = replace(facts.cfg.input, in_chans=1, mean=(0.5,), std=(0.5,))
+    text = section(render(replace(facts, cfg=replace(facts.cfg, input=spec))), "Use")
+    assert (text.count('.convert("L")'), text.count('.convert("RGB")')) == (2, 0)
+    assert "pipeline(" not in text  # its processor of timm's models makes three channels
+
+
+def test_weights_without_a_classifier_are_offered_as_features_only(tmp_path: Path) -> None:
+    facts = facts_of(NANO, tmp_path)
+    cfg = replace(facts.cfg, num_classes=0, labels=())
+    text = render(replace(facts, cfg=cfg, repo="org/features"))
+    assert "into features; they have no classifier." in text
+    use = section(text, "Use")
+    assert use.count("```python") == 1
+    assert 'zoo.from_pretrained("org/features"' in use
+    assert not re.search(r"label|argmax|logits|classif(y|ication)", use)
