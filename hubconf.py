@@ -75,6 +75,10 @@ def _entry(name: str) -> _Any:
         **overrides: _Any,
     ) -> _Any:
         if directory is not None:
+            if tag or version:
+                raise _zoo.errors.ConfigError(
+                    f"directory={directory!r} has its own weights; leave out tag and version"
+                )
             return _from_directory(name, directory, pretrained, overrides)
         reference = name + (f".{tag}" if tag else "") + (f"@{version}" if version else "")
         return _zoo.create_model(reference, pretrained, **overrides)

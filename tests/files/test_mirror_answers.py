@@ -27,7 +27,7 @@ from zoo.files import cache, client_errors, download, fetch, ledger, partial_dow
 from zoo.files.local import home, sha256_bytes
 from zoo.files.manifest import FILE as MANIFEST
 from zoo.files.manifest import make_manifest
-from zoo.files.mirror import Mirror, Ref
+from zoo.files.mirror import Mirror, Ref, write_references
 from zoo.files.patience import Patience
 from zoo.files.strays import STALE_SECONDS, hidden_name
 
@@ -356,3 +356,14 @@ def test_a_cached_file_is_judged_by_a_record_then_a_manifest_then_the_name_of_it
     assert [dataclasses.astuple(entry)[-2:] for entry in found] == [
         ("1" * 64, "pin"), ("2" * 64, "manifest"), ("d" * 64, "hub"), ("", ""),
     ]  # fmt: skip
+
+
+def test_fetching_less_of_a_commit_later_takes_nothing_from_the_list(tmp_path: Path) -> None:
+    whole = {WEIGHTS: (3, "0" * 64), "onnx/model.onnx": (5, "1" * 64)}
+    write_references(tmp_path, Ref(REPO, FIRST, whole), ["v1.0.0"])
+    write_references(tmp_path, Ref(REPO, FIRST, {WEIGHTS: (3, "0" * 64)}), ["main"])
+    mirror = Mirror(str(tmp_path))
+    for name in (FIRST, "v1.0.0", "main"):
+        assert mirror.resolve(REPO, name).digest("onnx/model.onnx") == (5, "1" * 64)
+    write_references(tmp_path, Ref(REPO, SECOND, {WEIGHTS: (4, "2" * 64)}), ["main"])
+    assert mirror.resolve(REPO, "main").files == {WEIGHTS: (4, "2" * 64)}

@@ -18,6 +18,20 @@ from zoo.files.provenance import command
             ["/a/benchmarks/seeds.py", "/b/run", "--out", "o"],
             "python -m benchmarks.seeds run --out o",
         ),
+        (
+            [
+                "/a/convattn",
+                "evaluate",
+                "py:/b/me/net.py:Net",
+                "--data=/b/me/photos/",
+                "hf-hub:a/b",
+            ],
+            "convattn evaluate py:net.py:Net --data=photos/ hf-hub:a/b",
+        ),
+        (
+            ["/a/convattn", "x", "https://h/x", "--set", "a=b/c"],
+            "convattn x https://h/x --set a=b/c",
+        ),
     ],
 )
 def test_the_command_is_the_one_to_type_again(

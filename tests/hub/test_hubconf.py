@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -246,3 +247,10 @@ def test_the_hub_entry_loads_a_directory_that_training_wrote(tiny_run: Path) -> 
     assert torch.equal(load("convit_nano").eval()(x), expected(x))
     with pytest.raises(ValueError, match="holds convit_nano, not convit_tiny"):
         load("convit_tiny")
+
+
+def test_a_directory_beside_a_tag_or_a_version_is_refused(tmp_path: Path) -> None:
+    entry = runpy.run_path(str(ROOT / "hubconf.py"))["convit_nano"]
+    for option in ("tag", "version"):
+        with pytest.raises(ValueError, match="has its own weights; leave out tag and version"):
+            entry(True, directory=str(tmp_path), **{option: "1.0.0"})

@@ -14,7 +14,7 @@ import contextlib
 import os
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -185,12 +185,21 @@ def find_mirror() -> Mirror | None:
 def write_references(folder: Path, ref: Ref, revisions: Iterable[str]) -> None:
     """Write what names a commit in a mirror, after its files: no reader sees half of it.
 
+    Files of the same commit that were written before stay listed.
+
     Args:
         revisions: names under which the commit is found, besides its own hash.
     Raises: ResourceError.
     """
-    for name in (ref.commit, *revisions):
-        place = folder / ref.repo / "refs" / f"{urllib.parse.quote(name, safe='')}.json"
+    places = [
+        folder / ref.repo / "refs" / f"{urllib.parse.quote(name, safe='')}.json"
+        for name in (ref.commit, *revisions)
+    ]
+    with contextlib.suppress(ZooError):  # there is none yet, or a damaged one
+        before = Ref.from_json(read_regular_file(places[0], "mirror"), str(places[0]))
+        if (before.repo, before.commit) == (ref.repo, ref.commit):
+            ref = replace(ref, files={**before.files, **ref.files})
+    for place in places:
         write_bytes(place, ref.to_json().encode())
 
 

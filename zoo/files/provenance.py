@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,16 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
     }
 
 
+_INSIDE = re.compile(r"(?<=[=:])/(?!/)(?:[^/]*/)*(?=[^/])")  # folders of a path inside a word
+
+
 def command() -> str:
     """The command line, with absolute paths cut to their last part: they tell of one machine
-    only.
+    only. So are those in ``--data=/here/photos`` and ``py:/here/net.py:Net``.
     """
-    parts = [Path(part).name if os.path.isabs(part) else part for part in sys.argv[1:]]
+    parts = [
+        Path(part).name if os.path.isabs(part) else _INSIDE.sub("", part) for part in sys.argv[1:]
+    ]
     program = Path(sys.argv[0])
     measuring = program.parent.name == "benchmarks"
     return " ".join([f"python -m benchmarks.{program.stem}" if measuring else "convattn", *parts])
