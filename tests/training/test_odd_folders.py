@@ -97,6 +97,22 @@ def test_names_that_are_not_utf8_are_trained_on(photos: Path, tmp_path: Path) ->
     assert metrics["skipped"] == ["caf\\xe9/\\xe9.png"]
 
 
+def test_a_folder_whose_own_name_is_not_utf8_is_continued(photos: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    photos.rename(odd)
+    job, out = digits_job(data=odd, fraction=1.0, epochs=2, batch_size=6), tmp_path / "run"
+    with pytest.raises(Stopped):
+        train_model(job, out, watch=Watch(on_epoch=stop), report=False)
+    result = train_model(job, out, resume=True, report=False)
+    assert [row.epoch for row in result.curve] == [1, 2]
+    moved = os.fsdecode(os.fsencode(tmp_path) + b"/run\xe9")
+    os.rename(out, moved)
+    job = digits_job(data=odd, fraction=1.0, batch_size=6, finetune_from=moved)
+    train_model(job, tmp_path / "again")
+    assert "fine-tuned from `run\\xe9`" in (tmp_path / "again" / "README.md").read_text()
+    assert is_finished(tmp_path / "again", job)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_a_worker_cannot_read_is_named(
     photos: Path, tmp_path: Path, workers: int

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import DatasetError, InputError
-from .image_listing import printable
+from ..files.json_text import printable
 from .image_reading import UNREADABLE
 from .preprocessing import read_image
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, NotFoundError
+from ..files.json_text import printable
 from ..files.local import read_regular_file, resource_error
 from .dataset import FileSource, ImageDataset
-from .image_listing import is_visible, list_folder, printable
+from .image_listing import is_visible, list_folder
 from .image_reading import UNREADABLE
 
 # Folder names that are taken for a part of the data.

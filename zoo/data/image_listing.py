@@ -64,11 +64,6 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({shown}{more})"
 
 
-def printable(name: str) -> str:
-    """A file name as text that UTF-8 can hold: other bytes as ``\\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 

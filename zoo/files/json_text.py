@@ -1,4 +1,6 @@
-"""JSON as every reader accepts it: NaN and infinity become null. Standard library only."""
+"""JSON as every reader accepts it: NaN and infinity become null, odd names text. Standard library
+only.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,17 @@ import math
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: what Python makes of other bytes in a file name as ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def json_numbers(value: Any) -> Any:
-    """`value` with null for numbers that JSON lacks."""
+    """`value` with null for numbers that JSON lacks, and texts that UTF-8 can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else printable(value)
     if isinstance(value, dict):
-        return {key: json_numbers(item) for key, item in value.items()}
+        return {json_numbers(key): json_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_numbers(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

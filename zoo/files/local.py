@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..catalog.regular_files import read_regular_file as read_regular_file
 from ..errors import ResourceError, ZooError
+from .json_text import printable
 from .strays import hidden_name, sweep
 
 
@@ -116,7 +117,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file atomically. Raises: ResourceError."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, printable(text).encode("utf-8"))
 
 
 def remove_any(path: Path) -> None:

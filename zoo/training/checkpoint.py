@@ -8,12 +8,12 @@ its predecessor by a rename, so that a kill or a full disk leaves the old one.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..catalog.checked_json import Document
 from ..errors import ConfigError, IntegrityError, WeightsFileError
+from ..files.json_text import to_json
 from ..files.local import read_regular_file, write_bytes
 from .job import EpochResult
 
@@ -68,7 +68,7 @@ def write_checkpoint(directory: Path, groups: dict[str, Tensors], facts: dict[st
         for group, tensors in groups.items()
         for key, value in tensors.items()
     }
-    text = json.dumps({"format_version": FORMAT_VERSION, **facts})
+    text = to_json({"format_version": FORMAT_VERSION, **facts})
     # one entry, for safetensors writes several in an order of chance
     data = safetensors.torch.save(flat, metadata={"state": _UNKNOWN.decode() + text})
     write_bytes(

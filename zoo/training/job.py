@@ -11,6 +11,7 @@ from ..catalog.arguments import as_text
 from ..catalog.frozen import settle
 from ..errors import ConfigError
 from ..evaluation.evaluate import Accuracy
+from ..files.json_text import to_json
 from .recipe import Recipe
 from .recipes import RECIPES
 
@@ -86,7 +87,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, as they come back from JSON."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        content: dict[str, Any] = json.loads(to_json(asdict(self)))
         return content
 
 

@@ -195,7 +195,7 @@ def is_finished(out: Path, job: Job) -> bool:
         return False
     metrics = read_document(DOCUMENT, out / METRICS)
     recipe = json.loads(json.dumps(asdict(job.planned)))
-    current = {"recipe": recipe, **json.loads(json.dumps(_facts(job)))}
+    current = {"recipe": recipe, **json.loads(to_json(_facts(job)))}
     if parse_spec(job.data)[0] == "folder":  # which may have changed; what has a name has not
         current |= describe_data(job.data, open_parts(job))
     stored = {key: metrics.get(key) for key in current}

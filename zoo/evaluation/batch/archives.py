@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
 
-from ...data.image_listing import is_visible, printable
+from ...data.image_listing import is_visible
 from ...data.image_reading import image_suffixes
 from ...errors import DatasetError, ImageError, ZooError
+from ...files.json_text import printable
 from .items import Item, as_label
 from .stores import is_remote, open_stream, shown, size_of
 

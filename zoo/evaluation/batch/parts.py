@@ -171,7 +171,7 @@ def _remove(folder: Path) -> None:
 
 def _resumed(folder: Path, about: Mapping[str, Any]) -> Parts:
     stated = _PROVENANCE.read(folder / PROVENANCE)
-    then, now = _flat(stated), _flat(json.loads(json.dumps(about)))
+    then, now = _flat(stated), _flat(json.loads(to_json(about)))
     changed = [
         f"{key} was {str(then.get(key))[:60]}, is {str(now.get(key))[:60]}"
         for key in sorted(then.keys() | now.keys())

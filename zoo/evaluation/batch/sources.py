@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...data.image_listing import is_visible, list_folder, list_sources, printable
+from ...data.image_listing import is_visible, list_folder, list_sources
 from ...data.image_reading import image_suffixes
 from ...errors import ConfigError, DatasetError, ImageError, NotFoundError
+from ...files.json_text import printable
 from . import archives
 from .archives import open_tar
 from .items import Item, Source
