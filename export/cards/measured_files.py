@@ -145,5 +145,5 @@ class _Speed(_Where):
 ACCURACY = Document(_Accuracy, "accuracy that `convattn evaluate --out` wrote", "measured")
 TRAINING = Document(_Training, "training.json that `benchmarks.seeds` wrote", "measured")
 SPEED = Document(_Speed, "result of `convattn bench model --out`", "measured")
-CONDITIONS = Document(How, "measured file", "measured", max_bytes=16 << 20)
+CONDITIONS = Document(How, "measured file", "measured")
 RUN = Document(_Run, "metrics.json that `convattn train` wrote", "metrics", "train again")

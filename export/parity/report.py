@@ -84,7 +84,7 @@ class _Content(TypedDict):
 
 _AGAIN = "write it again with `convattn export`"
 ANY_FORMAT: Document[dict[str, Any]] = Document(
-    dict[str, Any], "parity report", "parity_report", _AGAIN, max_bytes=16 << 20
+    dict[str, Any], "parity report", "parity_report", _AGAIN
 )
 DOCUMENT = Document(_Content, "parity report", "parity_report", _AGAIN)
 _ROW = Document(ParityRow, "row of a parity report", "parity_report", _AGAIN)

@@ -201,7 +201,7 @@ class _Verdict(TypedDict):
     rows: list[_Row]
 
 
-PARITY = Document(_Verdict, "parity report", "parity", "export again", ParityError, 16 << 20)
+PARITY = Document(_Verdict, "parity report", "parity", "export again", ParityError)
 
 
 def _check_parity(directory: Path, manifest: Manifest, config: dict[str, Any]) -> None:

@@ -63,3 +63,17 @@ def test_an_architecture_that_only_timm_knows_is_timms() -> None:
     assert trained_arguments(found, None) == {"global_pool": "token"}
     assert architecture_of({"architecture": "convit_tiny"}) == "convit_tiny"
     assert architecture_of({"architecture": "zoo_convit_nano"}) == "convit_nano"
+
+
+def test_a_config_of_21843_classes_with_long_names_is_read() -> None:
+    names = [
+        f"{number:08d}, giant schnauzer, domestic dog, Canis lupus familiaris"
+        for number in range(21843)
+    ]
+    config = {
+        "architecture": "zoo_convit_nano", "num_classes": 21843, "label_names": names,
+        "id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)},
+    }  # fmt: skip
+    data = json.dumps(config, indent=2).encode()
+    assert len(data) > 4 << 20
+    assert tuple(parse_config(data, "config.json")["label_names"]) == tuple(names)

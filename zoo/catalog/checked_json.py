@@ -23,7 +23,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from ..errors import ConfigError, ZooError, suggestion
 from .regular_files import read_regular_file
 
-MAX_BYTES = 4 << 20
+MAX_BYTES = 16 << 20  # three lists of 21,843 names of classes and more fit
 MAX_NESTING = 32
 MAX_INTEGER = 2**63 - 1
 
