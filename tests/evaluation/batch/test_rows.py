@@ -196,6 +196,11 @@ def test_features_are_rows_of_one_width(predictor: Predictor, pictures: Path) ->
     assert str(table.schema.field("features").type) == "fixed_size_list<element: float>[2]"
     first = _sum_of(np.full((20, 3, 4, 4), -1, np.float32))[0]
     assert table["features"][0].as_py() == pytest.approx(first.tolist())
+    for number in range(ROWS):  # a part without a readable image is as wide
+        (pictures / f"{number:02}.png").write_bytes(b"no image")
+    how = {"topk": None, "on_unreadable": "skip", "overwrite": True}
+    write_rows(predictor, open_source(pictures), out, **how)
+    assert pq.read_table(out)["features"].null_count == ROWS
 
 
 @pytest.mark.parametrize("path", ["a\rb.png", "a\nb.png", 'a,"b".png'])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from ...catalog.weights_records import InputSpec
 from .encoding import Schema, embeddings, encode, predictions
 from .items import Source
@@ -102,14 +104,16 @@ def part_files(
             rows.append(row_of(predictor, answer, options.topk))
             on_rows(1)
         if rows:
-            yield _part_file(number, rows, options)
+            yield _part_file(predictor, number, rows, options)
         if len(rows) < PART_ROWS:
             return
         number += 1
 
 
-def _part_file(number: int, rows: list[dict[str, Any]], options: RowOptions) -> PartFile:
-    data = encode(options.kind, rows, schema_of(rows, options.topk))
+def _part_file(
+    predictor: Predictor, number: int, rows: list[dict[str, Any]], options: RowOptions
+) -> PartFile:
+    data = encode(options.kind, rows, _schema_of(predictor, rows, options.topk))
     times = Counter(row["path"] for row in rows)
     repeated = next((path for path, count in times.items() if count > 1), "")
     unreadable = sum(1 for row in rows if row["error"])
@@ -131,8 +135,14 @@ def row_of(predictor: Predictor, answer: Answer, topk: int | None) -> dict[str, 
     return {"path": answer.path, **top[0], "topk": top, "error": error}
 
 
-def schema_of(rows: list[dict[str, Any]], topk: int | None) -> Schema:
-    """The schema of rows."""
+def _schema_of(predictor: Predictor, rows: list[dict[str, Any]], topk: int | None) -> Schema:
     if topk is not None:
         return predictions(topk)
-    return embeddings(next((len(row["features"]) for row in rows if row["features"]), 1))
+    width = next((len(row["features"]) for row in rows if row["features"]), 0)
+    return embeddings(width or _width_of(predictor))
+
+
+def _width_of(predictor: Predictor) -> int:
+    """Of an answer, from a grey image: a part without a readable one has the others' columns."""
+    spec = predictor.input
+    return int(predictor.forward(np.zeros((1, spec.in_chans, *spec.size), np.float32)).size)
