@@ -64,6 +64,36 @@ def test_averaged_weights_that_are_left_out_are_named(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("plain", "average"), [("model.", "ema_model."), ("", "ema.")])
+def test_averages_among_the_names_of_one_state_dict_are_named_and_taken(
+    plain: str, average: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = zoo.create_model("convit_nano").state_dict()
+    both = {plain + key: value for key, value in state.items()}
+    both |= {average + key: value + 1 for key, value in state.items()}
+    torch.save({"state_dict": both, "epoch": 3}, tmp_path / "mine.ckpt")
+    taken = zoo.import_checkpoint(tmp_path / "mine.ckpt", "convit_nano", tmp_path / "plain")
+    assert f"averaged weights too (state_dict.{average}), which are left out" in caplog.text
+    averaged = zoo.import_checkpoint(
+        tmp_path / "mine.ckpt", "convit_nano", tmp_path / "averaged", ema=True
+    )
+    for result, added in ((taken, 0), (averaged, 1)):
+        found = zoo.create_model(result.directory, pretrained=True).state_dict()
+        assert all(torch.equal(found[key], state[key] + added) for key in state)
+
+
+def test_a_module_that_is_called_ema_is_no_average(tmp_path: Path) -> None:
+    state = {
+        "ema.conv.weight": torch.zeros(2),
+        "conv.weight": torch.zeros(2),
+        "ema.gain": torch.ones(1),
+    }
+    torch.save(state, tmp_path / "mine.pth")
+    assert (
+        read_checkpoint((tmp_path / "mine.pth").read_bytes(), "mine").tensors.keys() == state.keys()
+    )
+
+
 def test_averaged_weights_of_code_of_ones_own_have_a_way_that_works(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,14 +144,14 @@ def _read(file: str | os.PathLike[str], ema: bool) -> tuple[Checkpoint, dict[str
 def _say_averages(found: Checkpoint, what: str, model: str) -> None:
     from ...weights.foreign.reading import AVERAGES
 
-    left = [key for key in found.dropped_keys if key in AVERAGES]
+    left = [key for key in found.dropped_keys if key.rstrip(".").rpartition(".")[2] in AVERAGES]
     if left:
         way = "`convattn import --ema` takes them instead"
         if kind_of(model) == "py":  # an imported directory cannot hold code
-            way = (
-                "to take them, save them in a file of their own: "
-                f"torch.save(torch.load({what!r}, weights_only=True)[{left[0]!r}], 'averaged.pth')"
-            )
+            way = "to take them, save them in a file of their own"
+            if "." not in left[0]:
+                load = f"torch.load({what!r}, weights_only=True)[{left[0]!r}]"
+                way += f": torch.save({load}, 'averaged.pth')"
         _log.warning(f"{what} holds averaged weights too ({left[0]}), which are left out; {way}")
 
 
@@ -206,7 +206,8 @@ def _tag(found: Loaded, stated: Stated | None) -> bytes:
 
 
 def _licence(target: Target, record: CheckpointRecord | None) -> str:
-    return (record.licence if record is not None else "") or target.licence.weights
+    """Of published weights, as upstream states it; of anybody else's nobody has stated one."""
+    return "" if record is None else record.licence or target.licence.weights
 
 
 def _origin(target: Target, fitted: Fit) -> dict[str, Any]:

@@ -116,12 +116,39 @@ def _find_state_dict(
             f"{what} wraps its state dict more than {MAX_DEPTH} times, or in itself",
             code="not_state_dict",
         )
+    if not set(path) & set(AVERAGES):
+        entries, more = _without_twins(entries, path, ema)
+        beside += more
     if ema and not set(path) & set(AVERAGES):
         raise WeightsFileError(
             f"{what} has no averaged weights ({', '.join(AVERAGES)}); import it without --ema",
             code="no_ema",
         )
     return entries, path, beside
+
+
+def _without_twins(
+    entries: dict[str, Any], path: list[str], ema: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Of tensors and their averages in one dictionary, the ones asked for, and what is beside them.
+
+    Averages begin with one of `AVERAGES` and a dot, and all are there a second time without it, or
+    under another word; a module of the model that is called so has no such twins.
+    """
+    for part in AVERAGES:
+        averaged = {key for key in entries if key.startswith(f"{part}.")}
+        others = entries.keys() - averaged
+        inside = {key.removeprefix(f"{part}.") for key in averaged}
+        if averaged and inside <= others | {key.partition(".")[2] for key in others}:
+            break
+    else:
+        return entries, []
+    prefix = "".join(f"{key}." for key in path)
+    if not ema:
+        return {key: entries[key] for key in entries if key in others}, [f"{prefix}{part}."]
+    path.append(part)
+    own = {key.removeprefix(f"{part}."): entries[key] for key in entries if key in averaged}
+    return own, sorted(prefix + key for key in others)
 
 
 def _describe(value: Any) -> str:
