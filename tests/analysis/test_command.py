@@ -130,11 +130,14 @@ def test_the_build_up_trains_every_plan_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stages, widths and heads"):
         _run(*args, "--out", tmp_path, "--json")
     args = ("buildup", "alternet_nano", "--data", "digits", "--plan", "C C CA", "--epochs", 1)
+    args = (*args, "--img-size", 16)
     found = _check(tmp_path, "buildup", _run(*args, "--images", 8, "--out", tmp_path, "--json"))
     assert [row["plan"] for row in found["rows"]] == ["C C CC", "C C CA"]
     again = _run(*args, "--images", 8, "--out", tmp_path, "--json")
     rows = json.loads(again.stdout)["rows"]
     assert [row["seconds"] for row in rows] == [row["seconds"] for row in found["rows"]]
+    with pytest.raises(ConfigError, match=r"holds another run: config\.window_size was None, is 2"):
+        _run(*args, "--set", "window_size=2", "--images", 8, "--out", tmp_path)
 
 
 @pytest.mark.slow

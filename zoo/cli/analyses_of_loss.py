@@ -10,7 +10,7 @@ import click
 
 from ._analysis_files import finish
 from ._given import given_options
-from ._options import say
+from ._options import ImageSize, say
 from .analyze import Request, analysis_options, steps
 
 _clean = click.option("--clean", is_flag=True, help="Images without augmentation.")
@@ -172,7 +172,10 @@ def hessian_command(
     help="Stages of the last model: C convolution, A attention block.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Default: 15; with --fast 2.")
-def buildup_command(request: Request, plan: str, epochs: int | None) -> None:
+@click.option("--img-size", type=ImageSize(8), help="Of the input, in pixels: 224 or 192,256.")
+def buildup_command(
+    request: Request, plan: str, epochs: int | None, img_size: tuple[int, int] | None
+) -> None:
     """From a CNN to AlterNet, one attention block at a time, from the end (How Do Vision
     Transformers Work?). MODEL is an architecture with `stages`, e.g. alternet_nano; every
     plan is trained anew. Finished trainings in --out are taken up again.
@@ -197,9 +200,11 @@ def buildup_command(request: Request, plan: str, epochs: int | None) -> None:
         data=request.data,
         recipe=recipe,
         config=request.keywords,
+        img_size=img_size,
         on_unreadable=request.on_unreadable,
     )
-    settings = "".join(f", {key}={value}" for key, value in request.keywords.items())
+    given = request.keywords | ({} if img_size is None else {"img_size": job.img_size})
+    settings = "".join(f", {key}={value}" for key, value in given.items())
     with steps(request, len(plans), f"build-up: {len(plans)} trainings") as on_step:
         result = build_up_study(
             plans,

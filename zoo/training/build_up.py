@@ -6,9 +6,8 @@ what comes out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..evaluation.evaluate import Accuracy
 from ..evaluation.predictor import Predictor
 from ..factory.create import create_model
 from .job import Job
-from .run import DOCUMENT, train_model
+from .run import DOCUMENT, METRICS, is_finished, train_model
 
 
 def measure_plan(
@@ -37,6 +36,7 @@ def measure_plan(
     """Train the job's model with these stages, unless that was done, and measure it on `images`.
 
     Args: folder: where the runs of all plans lie; say: told what is trained.
+    Raises: ConfigError for a folder with runs of other settings.
     """
     run = folder / "-".join(plan)
     metrics = _trained(replace(job, config={**job.config, "stages": tuple(plan)}), run, say)
@@ -61,14 +61,8 @@ def measure_plan(
 
 
 def _trained(job: Job, run: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """metrics.json of the run; trained now unless the same training is there."""
-    path = run / "metrics.json"
-    wanted = json.loads(json.dumps(asdict(job.recipe)))
-    if path.is_file():
-        found = DOCUMENT.read(path)
-        same = (found["model"], found["data"]) == (job.model, job.data)
-        if same and found["recipe"] == wanted:
-            return dict(found)
-    say(f"training {' '.join(job.config['stages'])}")
-    train_model(job, run, resume=True)
-    return dict(DOCUMENT.read(path))
+    """metrics.json of the run; trained now unless it is there."""
+    if not is_finished(run, job):
+        say(f"training {' '.join(job.config['stages'])}")
+        train_model(job, run, resume=True)
+    return dict(DOCUMENT.read(run / METRICS))
