@@ -58,13 +58,14 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], str]] = {
 }  # fmt: skip
 # Figures that take training, most of them by `convattn train` into runs/: page, command
 TRAININGS: dict[str, tuple[str, str]] = {
-    "buildup": ("buildup", "buildup alternet_nano --data digits --epochs 8"),
+    "buildup": ("buildup", "buildup alternet_nano --data fashion_mnist --img-size 28 "
+                "--epochs 2 --images 2000"),
     "gates-epochs": ("gates", "gates runs/convit_nano-seed1 runs/hdvw_vit_nano-seed1 "
                      "--data fashion_mnist"),
     "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
     "ablation": ("sweep", "sweep runs/convit-ablation --part test"),
     "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),
-    "kernel-size-hessian": ("sweep", "hessian runs/kernel-size/*seed0 --data digits "
+    "kernel-size-hessian": ("sweep", "hessian runs/kernel-size/*seed0 --data fashion_mnist "
                             "--batches 6 --batch-size 16 --top 1 --max-iterations 30"),
 }  # fmt: skip
 KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "versions",

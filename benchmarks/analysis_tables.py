@@ -242,8 +242,10 @@ def name_by_setting(found: Found, sweep: Path, setting: str) -> None:
         result["model"]: f"{label} {values[run]}"
         for result, run in zip(found["results"], sorted(values), strict=True)
     }
-    for entry in (*found["rows"], *found["summary"]):
-        entry["model"] = names[entry["model"]]
+    for entries in (found["rows"], found["summary"]):
+        for entry in entries:
+            entry["model"] = names[entry["model"]]
+        entries.sort(key=lambda entry: str(entry["model"]))
 
 
 _TABLES: dict[str, Callable[[Found], Rows]] = {

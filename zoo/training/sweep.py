@@ -218,6 +218,7 @@ _ALL = (
         about="the kernel of ConvAttention2d's projections",
         model="conv_attention_vit_nano",
         grid={"kernel_size": (1, 3, 5)},
+        **_CLOTHES,
     ),
     Grid(
         name="window",
