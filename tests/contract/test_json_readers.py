@@ -329,7 +329,7 @@ def test_the_unchanged_content_is_read(
 def test_json_from_elsewhere_is_decoded_in_one_place_only() -> None:
     def foreign(call: ast.Call) -> bool:
         source = ast.unparse(call.args[0]) if call.args else ""
-        own = source.startswith("json.dumps(") or source.endswith(".to_json()")
+        own = source.startswith(("json.dumps(", "to_json(")) or source.endswith(".to_json()")
         return ast.unparse(call.func) in ("json.loads", "json.load") and not own
 
     found = {where.rpartition(":")[0] for where, call in calls("zoo/", "export/") if foreign(call)}

@@ -99,7 +99,7 @@ def architecture_of(config: Mapping[str, Any]) -> str:
     """
     own: str = config.get("convattn", {}).get("architecture") or ""
     name = str(config["architecture"])
-    if own or name.startswith(TIMM_PREFIX) or is_registered(name):
+    if own or ":" in name or name.startswith(TIMM_PREFIX) or is_registered(name):
         return own or name.removeprefix(TIMM_PREFIX)
     return f"timm:{name}"
 

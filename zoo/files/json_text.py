@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 
 def printable(text: str) -> str:
-    """Text that UTF-8 can hold: what Python makes of other bytes in a file name as ``\\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Text that UTF-8 can hold: what Python makes of other bytes in a file name as ``\\xff``, and
+    halves of characters as ``\\ud800``.
+    """
+    other = re.sub(r"[\ud800-\udc7f\udd00-\udfff]", lambda found: ascii(found[0])[1:-1], text)
+    return other.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def json_numbers(value: Any) -> Any:
