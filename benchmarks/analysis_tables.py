@@ -27,7 +27,9 @@ def table(verb: str, found: Found) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).removesuffix(f".{TAG}")
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value).removesuffix(f".{TAG}")
 
 
 def models_of(rows: Rows) -> dict[str, Rows]:
