@@ -174,13 +174,23 @@ def test_a_sweep_takes_what_is_said(
     assert next(job for _, job in trained[0].jobs()).recipe.seed == seeds[0]
 
 
+def test_a_model_takes_the_place_of_rows_that_only_name_models(trained: list[Grid]) -> None:
+    _train("hdvw_vit_nano", "--sweep", "small-data")
+    jobs = [job for _, job in trained[0].jobs()]
+    assert {job.model for job in jobs} == {"hdvw_vit_nano"}
+    assert len(jobs) == 4 * 3 + 2
+    _train("conv_attention_vit_nano", "--sweep", "kernel-size")
+    assert len(list(trained[1].jobs())) == 3 * 3
+
+
 ROWS = 'model = "convit_nano"\n[grid]\n"recipe.epochs" = [1, 2]\nimg_size = [32, 48]\n'
+MODELS = 'rows = [{model = "convit_nano"}, {model = "fcvit_nano", num_classes = 10}]\n'
 
 
 @pytest.mark.parametrize(
     ("words", "idle"),
     [
-        ("hdvw_vit_nano --sweep small-data", "small-data say model themselves, so MODEL would"),
+        ("hdvw_vit_nano --sweep models.toml", "models say model themselves, so MODEL would"),
         ("--sweep rows.toml --epochs 5", "rows say epochs themselves"),
         ("--sweep rows.toml --set epochs=5", "rows say epochs themselves"),
         ("--sweep rows.toml --img-size 64", "so --img-size would have no effect"),
@@ -191,6 +201,7 @@ def test_what_the_rows_of_a_sweep_say_is_not_said_for_all(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.toml").write_text(ROWS)
+    (tmp_path / "models.toml").write_text(MODELS)
     done = CliRunner().invoke(cli, ["train", *words.split(), "--out", "none"])
     assert done.exit_code == 2
     assert idle in " ".join(done.stderr.split())

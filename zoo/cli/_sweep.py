@@ -38,7 +38,8 @@ def run_sweep_command(model: str, options: dict[str, Any]) -> None:
 
 
 def _changed(grid: Grid, model: str, options: dict[str, Any]) -> Grid:
-    """The grid with what the options say for all runs.
+    """The grid with what the options say for all runs; MODEL takes the place of rows that name
+    models and nothing else.
 
     Raises: click.UsageError for what rows of the grid say themselves.
     """
@@ -48,6 +49,8 @@ def _changed(grid: Grid, model: str, options: dict[str, Any]) -> Grid:
     own = {"model": model or None, **own}
     own = {key: value for key, value in own.items() if value is not None}
     fields = recipe_changes(options)
+    if "model" in own and {frozenset(row) for row in grid.rows} == {frozenset({"model"})}:
+        grid = replace(grid, rows=({},))  # one's own model in the place of those compared
     rows = grid.set_by_rows()
     for key in [k for k in own if k in rows] + [f for f in fields if f"recipe.{f}" in rows]:
         what = {"model": "MODEL", "img_size": "--img-size"}.get(key, key)
