@@ -59,7 +59,8 @@ def _spelled_out(pattern: str) -> list[str]:
 
 def _named(text: str) -> set[str]:
     """Families of which a text names a model, or a pattern of models, in code letters."""
-    patterns = [p for quoted in re.findall(r"`([\w*{},.]+)`", text) for p in _spelled_out(quoted)]
+    code = re.findall(r"`(?=[^`]*[a-z])([\w*{},.]+)`", text)
+    patterns = [pattern for quoted in code for pattern in _spelled_out(quoted)]
     return {
         family
         for family in FAMILIES
@@ -71,7 +72,7 @@ def test_patterns_of_names_are_read() -> None:
     assert _named("| `alexnet`, `{,pre}vgg_*` | `convit_{nano,...}` |") == {
         "alexnet", "convit", "prevgg", "vgg",
     }  # fmt: skip
-    assert _named("alexnet and `vgg`") == set()
+    assert _named("alexnet and `vgg`, `*`") == set()
 
 
 @each_family
