@@ -63,11 +63,13 @@ TRAININGS: dict[str, tuple[str, str]] = {
     "gates-epochs": ("gates", "gates runs/convit_nano-seed1 runs/hdvw_vit_nano-seed1 "
                      "--data fashion_mnist"),
     "sample-efficiency": ("sweep", "sweep runs/small-data --part test"),
+    "sample-efficiency-conv": ("sweep", "sweep runs/small-data-conv --part test"),
     "ablation": ("sweep", "sweep runs/convit-ablation --part test"),
     "kernel-size": ("sweep", "sweep runs/kernel-size --part test --against kernel_size"),
     "kernel-size-hessian": ("sweep", "hessian runs/kernel-size/*seed0 --data fashion_mnist "
                             "--batches 6 --batch-size 16 --top 1 --max-iterations 30"),
 }  # fmt: skip
+TABLES_ALONE = ("kernel-size-hessian", "sample-efficiency-conv")  # without a picture
 KEPT = ("analysis", "data", "images", "rows", "summary", "seconds", "command", "versions",
         "machine", "seed", "parent_commit")  # fmt: skip
 
@@ -110,7 +112,7 @@ def keep(name: str, folder: Path, verb: str) -> None:
     found["summary"] = [_summary(result) for result in found["results"]]
     if name == "kernel-size-hessian":
         analysis_tables.name_by_setting(found, ROOT / "runs" / "kernel-size", "kernel_size")
-    else:
+    if name not in TABLES_ALONE:
         shutil.copyfile(folder / f"{verb}.png", IMAGES / f"{name}.png")
     if verb == "landscape":
         found["rows"] = [row for row in found["rows"] if abs(row["x"]) in (0, 1)

@@ -178,7 +178,8 @@ def _sweep_table(column: str, others: str) -> Callable[[Found], Rows]:
     def rows(found: Found) -> Rows:
         lines: dict[str, dict[str, Any]] = {}
         for row in found["rows"]:
-            line = lines.setdefault(row["others"], {others: row["others"]})
+            name = row["others"] or row["model"]
+            line = lines.setdefault(name, {others: name})
             line[_heading(column, row[column])] = _with_range(row)
         return list(lines.values())
 
@@ -272,4 +273,5 @@ _TABLES: dict[str, Callable[[Found], Rows]] = {
     "kernel-size-hessian": _hessian_table,
     "ablation": _ablation,
     "sample-efficiency": _sweep_table("fraction", "model"),
+    "sample-efficiency-conv": _sweep_table("fraction", "model"),
 }
